@@ -50,6 +50,7 @@ type TechViewers struct {
 // StreamReading is one stream in one poll. Counters are absolute.
 type StreamReading struct {
 	StreamInfo
+	BeginMs       Int // UTC ms, by the agent's clock, at which the counters began (AtMs minus their age); identifies them where Incarnation is empty
 	BytesIn       Int // counter, bytes
 	BytesOut      Int // counter, bytes
 	FramesDropped Int // counter
