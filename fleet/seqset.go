@@ -103,8 +103,14 @@ func (s *SeqSet) Fill(r SeqRange) (added uint64, err error) {
 	if r.First == 0 || r.Last < r.First {
 		return 0, fmt.Errorf("%w: %d to %d", ErrSeqRange, r.First, r.Last)
 	}
+	if r.Last <= s.high {
+		return 0, nil
+	}
 	for next := max(r.First, s.high+1); next <= r.Last; {
 		if end, ok := s.endOfRangeAt(next); ok {
+			if end >= r.Last {
+				break
+			}
 			next = end + 1
 			continue
 		}
@@ -144,7 +150,7 @@ func (s *SeqSet) beforeNextRange(seq uint64) uint64 {
 
 // join merges the range at i with its neighbours and with the high-water mark.
 func (s *SeqSet) join(i int) {
-	if i+1 < len(s.ahead) && s.ahead[i].Last+1 == s.ahead[i+1].First {
+	if i+1 < len(s.ahead) && s.ahead[i].Last == s.ahead[i+1].First-1 {
 		s.ahead[i].Last = s.ahead[i+1].Last
 		s.ahead = slices.Delete(s.ahead, i+1, i+2)
 	}
