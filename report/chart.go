@@ -1,0 +1,190 @@
+package report
+
+import (
+	"math"
+	"time"
+
+	"vigil/fleet"
+	"vigil/store"
+)
+
+// Point is one bucket. Numbers are null where nothing covers it.
+type Point struct {
+	AtMs        int64     `json:"at_ms"` // start of the bucket, UTC ms
+	CoveredMs   int64     `json:"covered_ms"`
+	CompletePct Num       `json:"complete_pct"` // null when nothing was expected: nobody was known then
+	ViewersAvg  Num       `json:"viewers_avg"`
+	ViewersMax  fleet.Int `json:"viewers_max"` // most at once; null for the fleet, where the moments do not coincide
+	InBps       fleet.Int `json:"in_bps"`
+	OutBps      fleet.Int `json:"out_bps"`
+	InBytes     fleet.Int `json:"in_bytes"`
+	OutBytes    fleet.Int `json:"out_bytes"`
+	State       string    `json:"state,omitempty"` // streams: last state in the bucket
+}
+
+// Gap reports whether nothing covers the bucket although somebody should have.
+func (p Point) Gap() bool { return p.CoveredMs == 0 }
+
+// Peak is the largest value of a series and when it was.
+type Peak struct {
+	Value fleet.Int `json:"value"`
+	AtMs  int64     `json:"at_ms"` // start of its bucket; 0 when the value is unknown
+	Of    string    `json:"of"`    // poll: the most seen in any one poll; bucket: the largest average of a bucket
+}
+
+// Summary is a series in a few numbers.
+type Summary struct {
+	CompletePct Num       `json:"complete_pct"`
+	CoveredMs   int64     `json:"covered_ms"`
+	ExpectedMs  int64     `json:"expected_ms"`
+	GapBuckets  int       `json:"gap_buckets"`
+	InBytes     fleet.Int `json:"in_bytes"`
+	OutBytes    fleet.Int `json:"out_bytes"`
+	ViewerMs    fleet.Int `json:"viewer_ms"` // viewers x time
+	ViewersAvg  Num       `json:"viewers_avg"`
+	InAvgBps    fleet.Int `json:"in_avg_bps"`
+	OutAvgBps   fleet.Int `json:"out_avg_bps"`
+	ViewersPeak Peak      `json:"viewers_peak"`
+	InPeakBps   Peak      `json:"in_peak_bps"`
+	OutPeakBps  Peak      `json:"out_peak_bps"`
+}
+
+// TechLine is the viewers of one technology over the buckets of its chart.
+type TechLine struct {
+	Tech       string `json:"tech"`
+	ViewersAvg []Num  `json:"viewers_avg"`
+}
+
+// Chart is a series of whole buckets without holes.
+type Chart struct {
+	Meta
+	Range   string     `json:"range"`
+	FromMs  int64      `json:"from_ms"`
+	ToMs    int64      `json:"to_ms"`
+	StepMs  int64      `json:"step_ms"`
+	Tier    string     `json:"tier"` // resolution the store read: raw, minute, quarter, day
+	Points  []Point    `json:"points"`
+	ByTech  []TechLine `json:"by_tech,omitempty"`
+	Summary Summary    `json:"summary"`
+}
+
+// Empty reports whether nobody was expected to report in the whole range.
+func (c *Chart) Empty() bool { return c.Summary.ExpectedMs == 0 && c.Summary.CoveredMs == 0 }
+
+// chartOf does the arithmetic. A fleet series adds up many servers; others are one.
+func chartOf(g Range, series store.Series, techs []store.TechSeries, isFleet bool) Chart {
+	c := Chart{
+		Range: g.Name, Tier: series.Tier, StepMs: series.Step.Milliseconds(),
+		FromMs: series.Window.From.UnixMilli(), ToMs: series.Window.To.UnixMilli(),
+		Points: make([]Point, 0, len(series.Points)),
+	}
+	for _, p := range series.Points {
+		c.Points = append(c.Points, pointOf(p, series.Step, isFleet))
+	}
+	c.Summary = summaryOf(series.Points, c.Points, isFleet)
+	for _, t := range techs {
+		line := TechLine{Tech: t.Tech.String(), ViewersAvg: make([]Num, len(series.Points))}
+		for i := range min(len(t.ViewerMs), len(series.Points)) {
+			line.ViewersAvg[i] = average(t.ViewerMs[i], series.Points[i].CoveredMs)
+		}
+		c.ByTech = append(c.ByTech, line)
+	}
+	return c
+}
+
+func pointOf(p store.Point, step time.Duration, isFleet bool) Point {
+	out := Point{
+		AtMs: p.AtMs, CoveredMs: p.CoveredMs, CompletePct: completePct(p.CoveredMs, p.ExpectedMs),
+		ViewersMax: p.ViewersMax, InBytes: p.BytesIn, OutBytes: p.BytesOut,
+	}
+	if p.State != fleet.StateUnknown {
+		out.State = p.State.String()
+	}
+	members := 1.0
+	if isFleet {
+		members = membersCounted(p.CoveredMs, step)
+	}
+	out.ViewersAvg = average(p.ViewerMs, p.CoveredMs).times(members)
+	out.InBps = rate(p.BytesIn, p.CoveredMs).times(members).rounded()
+	out.OutBps = rate(p.BytesOut, p.CoveredMs).times(members).rounded()
+	return out
+}
+
+// membersCounted is how many servers' worth of time a bucket holds. The sum over a
+// fleet divided by its covered time is the average of one server; this many of them
+// reported. Rounding to whole servers keeps a poll that straddles the edge of a
+// bucket from looking like more viewers, and never counts a silent server.
+func membersCounted(coveredMs int64, step time.Duration) float64 {
+	if coveredMs <= 0 || step <= 0 {
+		return 0
+	}
+	return max(1, math.Round(float64(coveredMs)/float64(step.Milliseconds())))
+}
+
+func summaryOf(raw []store.Point, points []Point, isFleet bool) Summary {
+	s := Summary{ViewersPeak: Peak{Of: "bucket"}, InPeakBps: Peak{Of: "bucket"}, OutPeakBps: Peak{Of: "bucket"}}
+	var viewers, in, out mean
+	for i, p := range raw {
+		s.CoveredMs += p.CoveredMs
+		s.ExpectedMs += p.ExpectedMs
+		if p.CoveredMs == 0 && p.ExpectedMs > 0 {
+			s.GapBuckets++
+		}
+		s.InBytes = s.InBytes.Plus(p.BytesIn)
+		s.OutBytes = s.OutBytes.Plus(p.BytesOut)
+		s.ViewerMs = s.ViewerMs.Plus(p.ViewerMs)
+		s.ViewersPeak.offer(points[i].ViewersAvg.rounded(), "bucket", p.AtMs)
+		s.ViewersPeak.offer(points[i].ViewersMax, "poll", p.AtMs)
+		s.InPeakBps.offer(points[i].InBps, "bucket", p.AtMs)
+		s.OutPeakBps.offer(points[i].OutBps, "bucket", p.AtMs)
+		weight := p.CoveredMs
+		if isFleet {
+			weight = 1
+		}
+		viewers.add(points[i].ViewersAvg, weight)
+		in.add(intNum(points[i].InBps), weight)
+		out.add(intNum(points[i].OutBps), weight)
+	}
+	s.CompletePct = completePct(s.CoveredMs, s.ExpectedMs)
+	s.ViewersAvg = viewers.value()
+	s.InAvgBps, s.OutAvgBps = in.value().rounded(), out.value().rounded()
+	return s
+}
+
+func (p *Peak) offer(v fleet.Int, of string, atMs int64) {
+	n, ok := v.Get()
+	if !ok {
+		return
+	}
+	if have, known := p.Value.Get(); !known || n > have {
+		*p = Peak{Value: v, AtMs: atMs, Of: of}
+	}
+}
+
+// mean is a weighted average of what is known.
+type mean struct {
+	sum    float64
+	weight float64
+}
+
+func (m *mean) add(n Num, weight int64) {
+	if v, ok := n.Get(); ok {
+		m.sum += v * float64(weight)
+		m.weight += float64(weight)
+	}
+}
+
+func (m *mean) value() Num {
+	if m.weight == 0 {
+		return Num{}
+	}
+	return NumOf(m.sum / m.weight)
+}
+
+func intNum(n fleet.Int) Num {
+	v, ok := n.Get()
+	if !ok {
+		return Num{}
+	}
+	return NumOf(float64(v))
+}
