@@ -15,25 +15,29 @@ type Limits struct {
 	Streams     int // per snapshot
 	Events      int // per snapshot
 	Sessions    int // per snapshot
+	Rows        int // streams, events and sessions of all snapshots together
 	Gaps        int // per packet
 }
 
 // A tiny message may compress as well as it likes.
 const ratioFreeBytes = 1 << 20
 
-// DefaultLimits are generous for one agent: a host with 100,000 streams fits.
+// DefaultLimits are generous for one agent, which watches tens of servers with some
+// hundred streams each. A row takes some 500 bytes of memory once it is decoded and may
+// take one in the message, so Rows is what bounds memory.
 func DefaultLimits() Limits {
 	return Limits{
 		CompressedBytes: 8 << 20,
 		DecodedBytes:    64 << 20,
 		Ratio:           200,
 		WindowBytes:     8 << 20,
-		Names:           1 << 20,
+		Names:           400_000,
 		StringBytes:     4 << 10,
 		Snapshots:       1_000,
-		Streams:         200_000,
-		Events:          200_000,
-		Sessions:        500_000,
+		Streams:         50_000,
+		Events:          50_000,
+		Sessions:        100_000,
+		Rows:            200_000,
 		Gaps:            10_000,
 	}
 }
@@ -54,6 +58,7 @@ func (l Limits) check() error {
 		{"streams", l.Streams, 1},
 		{"events", l.Events, 1},
 		{"sessions", l.Sessions, 1},
+		{"rows", l.Rows, 1},
 		{"gaps", l.Gaps, 1},
 	} {
 		if part.value < part.least {
