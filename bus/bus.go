@@ -172,7 +172,7 @@ func (b *Bus) serverOptions() *server.Options {
 		NoSigs:                 true,
 		NoSystemAccount:        true,
 		MaxConn:                maxConnections,
-		MaxPayload:             MaxMessageBytes + 4<<10,
+		MaxPayload:             MaxMessageBytes + headerRoomBytes,
 		JetStream:              true,
 		DisableJetStreamBanner: true,
 		StoreDir:               b.options.Dir,

@@ -20,6 +20,10 @@ import (
 // header, subject and checksum.
 const messageOverheadBytes = 128
 
+// headerRoomBytes is added to the size limits that the server enforces, because it
+// counts the headers of a message too.
+const headerRoomBytes = 4 << 10
+
 // StreamConfig says what a stream is.
 type StreamConfig struct {
 	Name            string // letters, digits, dash and underscore
@@ -72,7 +76,10 @@ func (b *Bus) OpenStream(ctx context.Context, cfg StreamConfig) (*Stream, error)
 	if err != nil {
 		return nil, fmt.Errorf("use bus: %w", err)
 	}
-	s := &Stream{name: cfg.Name, subject: "vigil.stream." + cfg.Name, maxBytes: cfg.MaxBytes, bus: b, js: js}
+	s := &Stream{name: cfg.Name, subject: "vigil.stream." + cfg.Name, maxBytes: cfg.MaxBytes, maxData: MaxMessageBytes, bus: b, js: js}
+	if cfg.MaxMessageBytes > 0 {
+		s.maxData = min(cfg.MaxMessageBytes, MaxMessageBytes)
+	}
 	want := jetstream.StreamConfig{
 		Name:       cfg.Name,
 		Subjects:   []string{s.subject},
@@ -81,13 +88,9 @@ func (b *Bus) OpenStream(ctx context.Context, cfg StreamConfig) (*Stream, error)
 		Retention:  jetstream.LimitsPolicy,
 		Discard:    jetstream.DiscardNew,
 		MaxBytes:   cfg.MaxBytes,
-		MaxMsgSize: int32(MaxMessageBytes),
+		MaxMsgSize: int32(s.maxData + headerRoomBytes),
 		Metadata:   maps.Clone(cfg.Metadata),
 	}
-	if cfg.MaxMessageBytes > 0 {
-		want.MaxMsgSize = int32(min(cfg.MaxMessageBytes, MaxMessageBytes))
-	}
-	s.maxData = int(want.MaxMsgSize)
 	have, err := js.Stream(ctx, cfg.Name)
 	switch {
 	case err == nil:

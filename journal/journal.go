@@ -12,14 +12,23 @@ package journal
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"vigil/bus"
 	"vigil/config"
 	"vigil/fleet"
+	"vigil/health"
+	"vigil/observe"
 )
 
 // Errors of this package. Those of Append are wrapped in a *fleet.Error of kind
@@ -88,7 +97,9 @@ type Options struct {
 	Config   config.Journal
 	Replicas int          // copies of each shard; 0: 1
 	Log      *slog.Logger // nil: silent
-	Now      func() time.Time
+	Health   *health.Registry
+	Metrics  *observe.Registry
+	Now      func() time.Time // nil: time.Now
 }
 
 // Usage is how full one shard is.
@@ -96,6 +107,7 @@ type Usage struct {
 	Shard      string
 	FirstSeq   uint64 // first kept message; LastSeq+1 when empty
 	LastSeq    uint64 // 0: nothing was ever appended
+	AppliedSeq uint64 // what storage told since Open; 0: nothing yet
 	Messages   uint64
 	Bytes      uint64
 	LimitBytes uint64
@@ -110,49 +122,183 @@ type Stats struct {
 	MessagesRead     uint64
 }
 
-// Journal is an open journal. Safe for concurrent use.
-type Journal struct{}
+// Limits of the configuration.
+const (
+	maxShards             = 64
+	defaultShards         = 4
+	defaultPublishTimeout = 500 * time.Millisecond
+)
 
-// Open makes or opens the shards. The bus stays the caller's.
-func Open(ctx context.Context, b *bus.Bus, o Options) (*Journal, error) { return &Journal{}, nil }
+const (
+	streamPrefix    = "packets-"
+	incarnationKey  = "vigil-incarnation"
+	incarnationHalf = 4 // random bytes, written as twice as many digits
+)
+
+// Journal is an open journal. Safe for concurrent use.
+type Journal struct {
+	log            *slog.Logger
+	health         *health.Registry
+	metrics        *metrics
+	now            func() time.Time
+	publishTimeout time.Duration
+	maxAge         time.Duration
+
+	shards   []*shard // never changed after Open
+	writable []*shard // those that take entries
+	turn     atomic.Uint64
+	trouble  atomic.Bool // a condition is set
+
+	closing   context.Context //nolint:containedctx // ends with Close, for all Reads
+	close     context.CancelFunc
+	running   sync.WaitGroup
+	closeOnce sync.Once
+
+	entriesAppended, entriesFailed, messagesAppended, retries, messagesRead atomic.Uint64
+}
+
+// Open makes or opens the shards. The bus stays the caller's. Shards that are left
+// from a configuration with more of them are read, but take no entries.
+func Open(ctx context.Context, b *bus.Bus, o Options) (*Journal, error) {
+	count := o.Config.Shards
+	if count == 0 {
+		count = defaultShards
+	}
+	if count < 0 || count > maxShards {
+		return nil, fmt.Errorf("journal with %d shards: want 1 to %d", count, maxShards)
+	}
+	j := newJournal(o)
+	names, err := shardStreams(ctx, b, count)
+	if err != nil {
+		return nil, err
+	}
+	for i, name := range names {
+		s, err := j.openShard(ctx, b, o, name, count)
+		if err != nil {
+			return nil, err
+		}
+		s.readOnly = i >= count
+		j.add(s)
+	}
+	j.start()
+	return j, nil
+}
+
+func newJournal(o Options) *Journal {
+	j := &Journal{
+		log: o.Log, health: o.Health, metrics: newMetrics(o.Metrics), now: o.Now,
+		publishTimeout: o.Config.PublishTimeout, maxAge: o.Config.MaxAge,
+	}
+	if j.log == nil {
+		j.log = observe.Discard()
+	}
+	if j.now == nil {
+		j.now = time.Now
+	}
+	if j.publishTimeout <= 0 {
+		j.publishTimeout = defaultPublishTimeout
+	}
+	j.closing, j.close = context.WithCancel(context.Background())
+	return j
+}
+
+// shardStreams returns the names of the streams: those that are configured, then those
+// that are left over.
+func shardStreams(ctx context.Context, b *bus.Bus, count int) ([]string, error) {
+	var names []string
+	for i := range count {
+		names = append(names, streamPrefix+strconv.Itoa(i))
+	}
+	have, err := b.StreamNames(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("find shards: %w", err)
+	}
+	for _, name := range have {
+		if strings.HasPrefix(name, streamPrefix) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+func (j *Journal) openShard(ctx context.Context, b *bus.Bus, o Options, name string, count int) (*shard, error) {
+	incarnation := make([]byte, incarnationHalf)
+	if _, err := rand.Read(incarnation); err != nil {
+		return nil, fmt.Errorf("name shard: %w", err)
+	}
+	st, err := b.OpenStream(ctx, bus.StreamConfig{
+		Name: name, MaxBytes: o.Config.MaxBytes / int64(count), MaxMessageBytes: maxFrameBytes, Replicas: o.Replicas,
+		Metadata: map[string]string{incarnationKey: hex.EncodeToString(incarnation)},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open shard: %w", err)
+	}
+	identity := st.Metadata()[incarnationKey]
+	if identity == "" {
+		return nil, fmt.Errorf("open shard %s: %w: it has no identity", name, ErrDamaged)
+	}
+	state, err := st.State(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open shard: %w", err)
+	}
+	return &shard{name: strings.TrimPrefix(name, streamPrefix) + "-" + identity, stream: st, lastAtOpen: state.LastSeq}, nil
+}
+
+func (j *Journal) add(s *shard) {
+	s.journal, s.wake = j, make(chan struct{}, 1)
+	j.shards = append(j.shards, s)
+	if !s.readOnly {
+		j.writable = append(j.writable, s)
+	}
+}
+
+func (j *Journal) start() {
+	for _, s := range j.writable {
+		j.running.Go(s.run)
+	}
+	j.running.Go(func() { j.retainLoop(j.closing) })
+}
 
 // Close refuses new entries, waits for those under way and ends all Reads with
 // ErrClosed.
-func (j *Journal) Close() error { return nil }
+func (j *Journal) Close() error {
+	j.closeOnce.Do(func() {
+		j.close()
+		for _, s := range j.writable {
+			s.close()
+		}
+		j.running.Wait()
+	})
+	return nil
+}
 
 // Shards returns the names of the shards, always in the same order. A name contains
 // the identity of the shard's data, so a position that was stored for a journal that
 // has since been deleted never applies to its successor.
-func (j *Journal) Shards() []string { return nil }
+func (j *Journal) Shards() []string {
+	names := make([]string, len(j.shards))
+	for i, s := range j.shards {
+		names[i] = s.name
+	}
+	return names
+}
 
-// Append makes an entry durable. nil means that it is fsynced. After an error it may
-// or may not be in the journal; appending it again is safe because storage counts it
-// once. It returns at the latest when ctx ends.
-func (j *Journal) Append(ctx context.Context, e Entry) error { return nil }
-
-// Read calls fn for every message of a shard after the given position, in order, and
-// goes on as new ones arrive, until ctx ends (it returns ctx.Err()), fn fails (it
-// returns that error), the journal is closed (ErrClosed), or the position cannot be
-// served (*GapError, *AheadError). Hiccups of the server are waited out. The payloads
-// belong to fn.
-func (j *Journal) Read(ctx context.Context, shard string, after uint64, fn func(Message) error) error {
+func (j *Journal) shard(name string) *shard {
+	for _, s := range j.shards {
+		if s.name == name {
+			return s
+		}
+	}
 	return nil
 }
 
-// Last returns the position of the newest message of a shard; 0: none yet.
-func (j *Journal) Last(ctx context.Context, shard string) (uint64, error) { return 0, nil }
-
-// Usage returns how full each shard is.
-func (j *Journal) Usage(ctx context.Context) ([]Usage, error) { return nil, nil }
-
-// Applied tells the journal that storage has every message of the shard up to and
-// including upTo on disk. Nothing else ever makes room: messages that were applied are
-// dropped when they are older than the configured age, or earlier when the shard is
-// more than half full. Cheap; meant to be called after every transaction.
-func (j *Journal) Applied(shard string, upTo uint64) error { return nil }
-
-// Purge drops every message of the shard up to and including upTo at once.
-func (j *Journal) Purge(ctx context.Context, shard string, upTo uint64) error { return nil }
-
 // Stats returns counters.
-func (j *Journal) Stats() Stats { return Stats{} }
+func (j *Journal) Stats() Stats {
+	return Stats{
+		EntriesAppended:  j.entriesAppended.Load(),
+		EntriesFailed:    j.entriesFailed.Load(),
+		MessagesAppended: j.messagesAppended.Load(),
+		Retries:          j.retries.Load(),
+		MessagesRead:     j.messagesRead.Load(),
+	}
+}
