@@ -70,7 +70,7 @@ func New(cfg config.MediaServer, deps Deps) (Collector, error) {
 	if cfg.Product == ProductIcecast {
 		return newIcecast(cfg, f), nil
 	}
-	return newNginxRTMP(cfg, f), nil
+	return newNginxRTMP(f), nil
 }
 
 func exampleURL(product string) string {
