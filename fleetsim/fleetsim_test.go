@@ -87,6 +87,15 @@ func TestIntegralsEqualTheSumOverEveryMillisecond(t *testing.T) {
 			t.Fatalf("Between(%d, %d) of %s: -want +got\n%s", from, to, st.Name(), diff)
 		}
 		if to > from {
+			at, ok := st.LastWithoutViewers(from, to-1)
+			if ok != (wantRange.Min == 0) || ok && st.Viewers(at) != 0 {
+				t.Fatalf("LastWithoutViewers = %d, %t; fewest %d", at, ok, wantRange.Min)
+			}
+			if ok && at < to-1 {
+				if rest := st.ViewerRange(at+1, to-1); rest.Min == 0 {
+					t.Fatalf("LastWithoutViewers = %d, but later there is nobody either", at)
+				}
+			}
 			if got := st.ViewerRange(from, to-1); got != wantRange {
 				t.Fatalf("ViewerRange = %+v, want %+v", got, wantRange)
 			}

@@ -1,6 +1,10 @@
 package fleetsim
 
-import "iter"
+import (
+	"iter"
+	"math"
+	"slices"
+)
 
 // peakChunkMs is how much time a search for a peak looks at in one piece: it bounds
 // the memory of the search, whatever the interval.
@@ -56,12 +60,18 @@ func (st *Stream) between(fromMs, toMs int64) tally {
 	return t
 }
 
+// WireBetween returns by how much the server's own counters move because of this
+// stream in [from, to).
+func (st *Stream) WireBetween(fromMs, toMs int64) (in, out, accepted int64) {
+	return st.wire(st.between(fromMs, toMs))
+}
+
 // Between returns what happened to the server in [from, to).
 func (s *Server) Between(fromMs, toMs int64) ServerSums {
 	var sums ServerSums
 	for _, st := range s.streams {
 		sums.Sums = sums.Sums.Plus(st.Between(fromMs, toMs))
-		in, out, connections := st.wire(st.between(fromMs, toMs))
+		in, out, connections := st.WireBetween(fromMs, toMs)
 		sums.WireIn += in
 		sums.WireOut += out
 		sums.Accepted += connections
@@ -120,40 +130,72 @@ func (s *Server) each() iter.Seq[*Stream] {
 }
 
 func extremes(fromMs, toMs int64, streams iter.Seq[*Stream]) Extremes {
-	toMs = max(toMs, fromMs)
-	result := Extremes{Min: int64(^uint64(0) >> 1)}
-	// steps[i] is by how much the audience changes at the i-th ms of the piece.
-	steps := make([]int32, min(toMs-fromMs+1, peakChunkMs))
-	for begin := fromMs; begin <= toMs; begin += peakChunkMs {
-		end := min(begin+peakChunkMs, toMs+1)
-		steps = steps[:end-begin]
-		clear(steps)
-		for st := range streams {
-			st.addSteps(begin, end, steps)
-		}
-		var now int64
-		for _, step := range steps {
-			now += int64(step)
-			result.Min = min(result.Min, now)
-			result.Max = max(result.Max, now)
-		}
-	}
+	result := Extremes{Min: math.MaxInt64}
+	audience(fromMs, toMs, streams, func(_, viewers int64) {
+		result.Min = min(result.Min, viewers)
+		result.Max = max(result.Max, viewers)
+	})
 	return result
 }
 
-// addSteps adds the stream's changes of audience in [begin, end) to steps.
-func (st *Stream) addSteps(begin, end int64, steps []int32) {
+// LastWithoutViewers returns the last instant in [from, to], both ends included, at
+// which nobody watched.
+func (st *Stream) LastWithoutViewers(fromMs, toMs int64) (atMs int64, ok bool) {
+	empty := false
+	audience(fromMs, toMs, func(yield func(*Stream) bool) { yield(st) }, func(at, viewers int64) {
+		if empty {
+			atMs = at - 1 // it was empty up to this change
+		}
+		empty = viewers == 0
+		ok = ok || empty
+	})
+	if empty {
+		atMs = max(toMs, fromMs)
+	}
+	return atMs, ok
+}
+
+// audience calls visit with the number of viewers at fromMs and at every change up to
+// and including toMs.
+func audience(fromMs, toMs int64, streams iter.Seq[*Stream], visit func(atMs, viewers int64)) {
+	toMs = max(toMs, fromMs)
+	var steps []int64
+	for begin := fromMs; begin <= toMs; begin += peakChunkMs {
+		end := min(begin+peakChunkMs, toMs+1)
+		steps = steps[:0]
+		for st := range streams {
+			steps = st.appendSteps(begin, end, steps)
+		}
+		slices.Sort(steps)
+		var now int64
+		if len(steps) == 0 || steps[0]>>1 > begin {
+			visit(begin, 0)
+		}
+		for i := 0; i < len(steps); {
+			at := steps[i] >> 1
+			for ; i < len(steps) && steps[i]>>1 == at; i++ {
+				now += steps[i]&1*2 - 1
+			}
+			visit(at, now)
+		}
+	}
+}
+
+// appendSteps appends the stream's changes of audience in [begin, end): the instant
+// times two, and one more if somebody comes.
+func (st *Stream) appendSteps(begin, end int64, steps []int64) []int64 {
 	add := func(from, to int64) {
 		if from, to = max(from, begin), min(to, end); from < to {
-			steps[from-begin]++
+			steps = append(steps, from<<1|1)
 			if to < end {
-				steps[to-begin]--
+				steps = append(steps, to<<1)
 			}
 		}
 	}
 	st.server.lives(begin, end, func(_ Boot, from, to int64) {
 		st.spans(from, to, func(sat, left int64) { add(max(sat, from), min(left, to)) })
 	})
+	return steps
 }
 
 // spans calls visit with every viewer's interval that touches [begin, end), in Unix

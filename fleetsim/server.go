@@ -80,6 +80,9 @@ func zipfSeats(seed uint64, viewers, n int) []int {
 // Index returns the number of the server in the fleet.
 func (s *Server) Index() int { return s.index }
 
+// Fleet returns the fleet that the server belongs to.
+func (s *Server) Fleet() *Fleet { return s.fleet }
+
 // Key returns the stable name of the server, such as sim-0001.
 func (s *Server) Key() string { return s.key }
 
@@ -184,12 +187,18 @@ func (state *ServerState) count(st *Stream, t tally) {
 // wire returns what a tally of a stream is to the server's own counters.
 func (st *Stream) wire(t tally) (in, out, connections int64) {
 	connections = t.joins + t.publishes
-	perMs := st.BytesPerMs() + (st.BytesPerMs()*overheadPermille+999)/1000
+	perMs := st.WireBytesPerMs()
 	hello := int64(rtmpHandshakeBytes)
 	if st.server.product == ProductIcecast {
 		hello = httpHeaderBytes
 	}
 	return perMs*t.onlineMs + hello*connections, perMs*t.viewerMs + hello*connections, connections
+}
+
+// WireBytesPerMs is BytesPerMs and the protocol overhead that the server's own
+// counters show.
+func (st *Stream) WireBytesPerMs() int64 {
+	return st.BytesPerMs() + (st.BytesPerMs()*overheadPermille+999)/1000
 }
 
 func (s *Server) talliesAt(boot Boot) *bootTallies {

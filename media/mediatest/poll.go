@@ -71,7 +71,7 @@ type Moved struct {
 // difference, and one that began anew after the first answer moved by its value. The
 // first answer is the baseline. What flowed out of sight (ended between two answers)
 // is in no stream's sum. Answers that are not whole are passed over. Only answers of
-// one path are meaningful together.
+// one path and one worker are meaningful together.
 func Sums(polls []Poll) (server Moved, streams map[StreamName]Moved) {
 	streams = map[StreamName]Moved{}
 	var last *Poll
@@ -81,14 +81,16 @@ func Sums(polls []Poll) (server Moved, streams map[StreamName]Moved) {
 			continue
 		}
 		if last != nil {
-			server.BytesIn += moved(last.BytesIn, p.BytesIn, last.StartMs == p.StartMs)
-			server.BytesOut += moved(last.BytesOut, p.BytesOut, last.StartMs == p.StartMs)
+			server.BytesIn += moved(last.BytesIn, p.BytesIn, sameLife(last, p))
+			server.BytesOut += moved(last.BytesOut, p.BytesOut, sameLife(last, p))
 			addStreams(streams, last, p)
 		}
 		last = p
 	}
 	return server, streams
 }
+
+func sameLife(a, b *Poll) bool { return a.StartMs == b.StartMs && a.PID == b.PID }
 
 func addStreams(sums map[StreamName]Moved, last, p *Poll) {
 	before := make(map[StreamName]StreamPoll, len(last.PerStream))
@@ -98,7 +100,7 @@ func addStreams(sums map[StreamName]Moved, last, p *Poll) {
 	for _, st := range p.PerStream {
 		name := StreamName{st.App, st.Name}
 		old, was := before[name]
-		same := was && old.SinceMs == st.SinceMs && last.StartMs == p.StartMs
+		same := was && old.SinceMs == st.SinceMs && sameLife(last, p)
 		sum := sums[name]
 		sum.BytesIn += moved(old.BytesIn, st.BytesIn, same)
 		sum.BytesOut += moved(old.BytesOut, st.BytesOut, same)
