@@ -60,18 +60,20 @@ type Emulator struct {
 	server   *http.Server
 	url      string
 
-	mu       sync.Mutex // guards what follows; held while an answer is made, not while it is sent
-	faults   Fault
-	nextN    int
-	next     Fault
-	skew     time.Duration
-	workers  int
-	world    world
-	peaks    map[*fleetsim.Stream]peak
-	asked    int64 // requests so far
-	polls    []Poll
-	scratch  []fleetsim.StreamState
-	sessions []fleetsim.Session
+	mu        sync.Mutex // guards what follows; held while an answer is made, not while it is sent
+	faults    Fault
+	nextN     int
+	next      Fault
+	skew      time.Duration
+	workers   int
+	world     world
+	peaks     map[*fleetsim.Stream]peak
+	asked     int64 // requests so far
+	polls     []Poll
+	forgot    int64 // records before polls[0]
+	pageBytes int   // how large pages have been
+	scratch   []fleetsim.StreamState
+	sessions  []fleetsim.Session
 }
 
 // New returns an emulator of the product of opts.Truth. It does not listen: see Start.

@@ -10,6 +10,9 @@ import (
 // icecastText writes a text or attribute as libxml2 does for a document without an
 // encoding: what is not ASCII becomes a character reference.
 func icecastText(s string) string {
+	if plain(s) {
+		return s
+	}
 	var out strings.Builder
 	for _, r := range s {
 		switch {
@@ -26,6 +29,15 @@ func icecastText(s string) string {
 		}
 	}
 	return out.String()
+}
+
+func plain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c >= 0x80 || c == '<' || c == '>' || c == '&' {
+			return false
+		}
+	}
+	return true
 }
 
 func icecastAttr(s string) string { return strings.ReplaceAll(icecastText(s), `"`, "&quot;") }

@@ -308,7 +308,7 @@ func find(p Poll, st *fleetsim.Stream) *StreamPoll {
 	return nil
 }
 
-// TestPublisherKilled follows the first stream, which always has viewers.
+// TestPublisherKilledOnNginx follows the first stream, which always has viewers.
 func TestPublisherKilledOnNginx(t *testing.T) {
 	t.Parallel()
 	e, c := emulator(t, fleetsim.MixNginx, nil)
@@ -331,7 +331,7 @@ func TestPublisherKilledOnNginx(t *testing.T) {
 	if !got.Publishing || got.SinceMs != before.SinceMs || got.BytesIn != before.BytesIn+truth.BytesIn || got.BytesOut != before.BytesOut+truth.BytesOut {
 		t.Fatalf("before %+v, revived %+v, truth since %+v", before, got, truth)
 	}
-	if server := e.Truth().Between(revived, c.ms.Load()); after.BytesIn-dead.BytesIn != server.WireIn || after.Accepted-dead.Accepted != server.Accepted {
+	if server := e.Truth().Between(revived, c.ms.Load()); after.BytesIn-dead.BytesIn != server.WireIn || after.Accepted-dead.Accepted != server.Accepted+1 { // the new publisher
 		t.Errorf("server moved from %+v to %+v, truth %+v", dead.BytesIn, after.BytesIn, server)
 	}
 }
@@ -629,12 +629,6 @@ func TestFarm(t *testing.T) {
 
 func TestNginxNamesCollideAndEscape(t *testing.T) {
 	t.Parallel()
-	e, _ := emulator(t, fleetsim.MixNginx, nil)
-	for _, st := range e.Truth().Streams() { // put all of them on air
-		if _, ok := st.Publication(e.nowMs()); !ok {
-			continue
-		}
-	}
 	if a, b := nginxShown("é1"), nginxShown("è1"); a != b || a != "  1" {
 		t.Errorf("%q, %q", a, b)
 	}

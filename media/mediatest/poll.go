@@ -1,6 +1,9 @@
 package mediatest
 
-import "time"
+import (
+	"net/http"
+	"time"
+)
 
 // Poll is one answer of an emulator, as it was said.
 type Poll struct {
@@ -43,19 +46,36 @@ func (e *Emulator) Polls() []Poll {
 func (e *Emulator) ForgetPolls() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.forgot += int64(len(e.polls))
 	e.polls = nil
 }
 
-func (e *Emulator) remember(p Poll) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+// remember records an answer that is about to be sent and returns its number. The
+// caller holds mu.
+func (e *Emulator) remember(p Poll, status int, up bool) int64 {
 	if e.opts.Record == RecordNothing {
-		return
+		return -1
 	}
+	if up && !p.Fault.has(FaultReset) {
+		p.Status = status
+	}
+	p.Whole = p.Status == http.StatusOK && p.StartMs != 0 && !p.Fault.damages()
 	if len(e.polls) >= e.opts.MaxPolls {
-		e.polls = append(e.polls[:0], e.polls[len(e.polls)-e.opts.MaxPolls+1:]...)
+		n := (e.opts.MaxPolls + 3) / 4 // many at once, so that each costs little
+		e.polls = append(e.polls[:0], e.polls[n:]...)
+		e.forgot += int64(n)
 	}
 	e.polls = append(e.polls, p)
+	return e.forgot + int64(len(e.polls)) - 1
+}
+
+// settle corrects the record of an answer that could not be sent to its end.
+func (e *Emulator) settle(number int64, status int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if i := number - e.forgot; i >= 0 && i < int64(len(e.polls)) {
+		e.polls[i].Status, e.polls[i].Whole = status, false
+	}
 }
 
 // StreamName names a stream inside one server by its true name.

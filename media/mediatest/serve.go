@@ -18,37 +18,35 @@ type reply struct {
 	kind   string // Content-Type
 	body   []byte
 	faults Fault
-	poll   Poll
+	poll   int64 // number of the record
 }
 
 // ServeHTTP answers as the emulated server would at this moment.
 func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	reply, up := e.answer(r)
 	if !up || reply.faults.has(FaultReset) {
-		reply.poll.Status = 0
-		e.remember(reply.poll)
 		reset(w)
 	}
 	if reply.faults.has(FaultStall) && !e.stall(r) {
-		e.remember(reply.poll)
+		e.settle(reply.poll, 0)
 		reset(w)
 	}
-	reply.poll.Status = reply.status
-	sent := e.send(w, r, &reply)
-	reply.poll.Whole = sent && reply.poll.StartMs != 0 && reply.status == http.StatusOK && !reply.faults.damages()
-	e.remember(reply.poll)
-	if !sent {
+	if !e.send(w, r, &reply) {
+		e.settle(reply.poll, reply.status)
 		panic(http.ErrAbortHandler) // net/http closes the connection without ending the body
 	}
 }
 
 // answer makes the reply; up is false while the server is down.
-func (e *Emulator) answer(r *http.Request) (_ reply, up bool) {
+func (e *Emulator) answer(r *http.Request) (out reply, up bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := e.opts.Now()
-	out := reply{status: http.StatusOK, kind: "text/xml", faults: e.takeFaults()}
-	out.poll = Poll{At: now, Path: r.URL.Path, Fault: out.faults}
+	out = reply{status: http.StatusOK, kind: "text/xml", faults: e.takeFaults()}
+	poll := Poll{At: now, Path: r.URL.Path, Fault: out.faults}
+	// Recorded before it is sent: whoever has read an answer finds it in the record, and
+	// records are in the order in which the numbers were taken.
+	defer func() { out.poll = e.remember(poll, out.status, up) }()
 	if !e.truth.Boot(now.UnixMilli()).Up {
 		return out, false
 	}
@@ -60,11 +58,12 @@ func (e *Emulator) answer(r *http.Request) (_ reply, up bool) {
 	}
 	picture := e.look(now.UnixMilli())
 	if e.opts.Truth.Product() == fleetsim.ProductIcecast {
-		e.answerIcecast(&out, &picture, r)
+		e.answerIcecast(&out, &poll, &picture, r)
 	} else {
-		out.body = renderNginx(nil, &picture, e.truth.Apps(), out.faults)
-		note(&out.poll, &picture, e.opts.Record)
+		out.body = renderNginx(make([]byte, 0, e.pageBytes), &picture, e.truth.Apps(), out.faults)
+		note(&poll, &picture, e.opts.Record)
 	}
+	e.pageBytes = max(e.pageBytes, len(out.body)+len(out.body)/16)
 	if out.faults.has(FaultRestartMid) {
 		e.restart(now.UnixMilli())
 	}
@@ -104,19 +103,19 @@ func (e *Emulator) refuse(r *http.Request, faults Fault) int {
 	return http.StatusOK
 }
 
-func (e *Emulator) answerIcecast(out *reply, p *picture, r *http.Request) {
+func (e *Emulator) answerIcecast(out *reply, poll *Poll, p *picture, r *http.Request) {
 	out.kind = "text/xml; charset=utf-8"
 	switch r.URL.Path {
 	case "/admin/stats", "/admin/stats.xml":
 		if mount := r.URL.Query().Get("mount"); mount != "" {
 			p.only(mount)
 		}
-		out.body = renderStats(nil, p, r.Host, e.asked, out.faults)
-		note(&out.poll, p, e.opts.Record)
+		out.body = renderStats(make([]byte, 0, e.pageBytes), p, r.Host, e.asked, out.faults)
+		note(poll, p, e.opts.Record)
 	case "/status-json.xsl":
 		out.kind = "application/json; charset=UTF-8"
 		out.body = renderJSON(nil, p, r.Host, out.faults)
-		note(&out.poll, p, e.opts.Record)
+		note(poll, p, e.opts.Record)
 	case "/admin/listmounts":
 		out.body = renderMounts(nil, p)
 	case "/admin/listclients":
