@@ -1,0 +1,64 @@
+# Run `make` alone for the list of targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+GO ?= go
+
+# Two packages at once: some tests start real programs and measure time.
+PARALLEL ?= 2
+TIMEOUT ?= 10m
+FUZZTIME ?= 30s
+BIN := bin
+
+.DEFAULT_GOAL := help
+.PHONY: help build agent test tools check fmt fuzz bench lab soak demo docs screenshots clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: agent ## build both programs into bin/
+	$(GO) build -trimpath -o $(BIN)/vigil ./cmd/vigil
+
+agent: ## build the agent alone: static, without C
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/vigil-agent ./cmd/vigil-agent
+
+test: tools ## install what tests need, then vet and test everything with the race detector
+	$(GO) vet ./...
+	$(GO) test -race -timeout $(TIMEOUT) -p $(PARALLEL) ./...
+
+tools: ## install the programs that tests start, where apt-get exists
+	@scripts/test-tools.sh
+
+check: ## everything that must be true before a commit
+	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "run: make fmt"; exit 1; }
+	$(MAKE) test
+	CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/vigil-agent
+
+fmt: ## format the code
+	gofmt -w .
+
+fuzz: ## run every fuzz target for FUZZTIME (30s) each
+	@FUZZTIME=$(FUZZTIME) GO=$(GO) scripts/fuzz.sh
+
+bench: ## measure against peers, side by side (minutes)
+	$(GO) run ./bench
+
+lab: ## real processes, real faults, a table of results (minutes)
+	$(GO) run ./lab
+
+soak: ## the lab for hours: SOAK=2h
+	$(GO) run ./lab -soak $(or $(SOAK),2h)
+
+demo: ## the whole service on this machine with a simulated fleet
+	$(GO) run ./cmd/vigil demo
+
+docs: ## write the generated pages and example files anew
+	$(GO) test ./config -run 'TestGenerated|TestFixtures' -update
+	$(GO) test ./cmd/vigil ./cmd/vigil-agent -run TestReference -update
+	$(GO) test . -run TestMetricsPage -update
+
+screenshots: ## take the pictures of the documentation anew (needs chromium)
+	$(GO) test ./panel -run TestScreenshots -screenshots $(CURDIR)/docs/images
+
+clean: ## remove what was built
+	rm -rf $(BIN)
