@@ -1,0 +1,242 @@
+// Draws the charts of a box. Numbers come in the data-chart attribute as parallel
+// lists; null is a time that nothing covers, and is drawn as a hatched band, never as
+// a line. The table in the same box has the same numbers for who cannot see this.
+
+import uPlot from "./vendor/uPlot.esm.js";
+
+const height = () => (innerWidth < 640 ? 168 : 208);
+const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+function scaled(v, unit) {
+  if (v == null) return "–";
+  const prefix = ["", "k", "M", "G", "T", "P"];
+  let i = 0;
+  while (Math.abs(v) >= 999.5 && i < prefix.length - 1) { v /= 1000; i++; }
+  const digits = i === 0 ? 0 : Math.abs(v) < 9.995 ? 2 : Math.abs(v) < 99.95 ? 1 : 0;
+  return `${v.toFixed(digits)} ${prefix[i]}${unit}`.trim();
+}
+const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 1 });
+const viewersText = (v) => (v == null ? "–" : whole.format(v));
+const bpsText = (v) => scaled(v, "bit/s");
+
+const short = (v, unit) => {
+  if (v === 0) return "0";
+  const s = scaled(v, unit);
+  return s.replace(/(\.\d*?)0+(?= |$)/, "$1").replace(/\.(?= |$)/, "");
+};
+
+const two = (n) => String(n).padStart(2, "0");
+function axisTimes(u, splits, _axis, _space, incr) {
+  return splits.map((s) => {
+    const d = new Date(s * 1000);
+    if (incr >= 86400 || (d.getHours() === 0 && d.getMinutes() === 0 && u.scales.x.max - u.scales.x.min > 172800)) {
+      return d.toLocaleDateString(undefined, { month: "short", day: "numeric" });
+    }
+    return `${two(d.getHours())}:${two(d.getMinutes())}`;
+  });
+}
+const cursorTime = new Intl.DateTimeFormat(undefined, { weekday: "short", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+
+// runs lists the stretches [first, last] of buckets for which test holds.
+function runs(n, test) {
+  const out = [];
+  for (let i = 0; i < n; i++) {
+    if (!test(i)) continue;
+    const first = i;
+    while (i + 1 < n && test(i + 1)) i++;
+    out.push([first, i]);
+  }
+  return out;
+}
+
+function hatch(ctx, line, ratio) {
+  const tile = document.createElement("canvas");
+  const size = Math.round(7 * ratio);
+  tile.width = tile.height = size;
+  const c = tile.getContext("2d");
+  c.strokeStyle = line;
+  c.lineWidth = ratio;
+  c.beginPath();
+  for (const at of [-size, 0, size]) {
+    c.moveTo(at, size);
+    c.lineTo(at + size, 0);
+  }
+  c.stroke();
+  return ctx.createPattern(tile, "repeat");
+}
+
+// bands paints what is missing before the lines are drawn.
+function bands(data, known) {
+  const step = data.step_s / 2;
+  const gaps = runs(data.t.length, (i) => known[i] == null);
+  const parts = runs(data.t.length, (i) => known[i] != null && data.complete[i] != null && data.complete[i] < 99);
+  return {
+    gaps, parts,
+    draw(u) {
+      const { ctx } = u;
+      const ratio = devicePixelRatio || 1;
+      const { left, top, width, height } = u.bbox;
+      const edge = (t) => Math.min(left + width, Math.max(left, u.valToPos(t, "x", true)));
+      ctx.save();
+      for (const [a, b] of gaps) {
+        const x0 = edge(data.t[a] - step);
+        const x1 = edge(data.t[b] + step);
+        ctx.fillStyle = color("--gap");
+        ctx.fillRect(x0, top, x1 - x0, height);
+        ctx.fillStyle = hatch(ctx, color("--gap-line"), ratio);
+        ctx.fillRect(x0, top, x1 - x0, height);
+        if (x1 - x0 > 64 * ratio) {
+          ctx.font = `${11 * ratio}px ${getComputedStyle(document.body).fontFamily}`;
+          ctx.textAlign = "center";
+          const w = ctx.measureText("no data").width + 12 * ratio;
+          ctx.fillStyle = color("--surface");
+          ctx.fillRect((x0 + x1) / 2 - w / 2, top + height / 2 - 9 * ratio, w, 18 * ratio);
+          ctx.fillStyle = color("--muted");
+          ctx.fillText("no data", (x0 + x1) / 2, top + height / 2 + 4 * ratio);
+        }
+      }
+      for (const [a, b] of parts) {
+        const x0 = edge(data.t[a] - step);
+        const x1 = edge(data.t[b] + step);
+        ctx.fillStyle = color("--part");
+        ctx.fillRect(x0, top, x1 - x0, height);
+        ctx.fillStyle = color("--warn");
+        ctx.fillRect(x0, top + height - 3 * ratio, x1 - x0, 3 * ratio);
+      }
+      ctx.restore();
+    },
+  };
+}
+
+// A value between two gaps has no line; it gets a point.
+function lonely(u, si) {
+  const d = u.data[si];
+  const out = [];
+  for (let i = 0; i < d.length; i++) if (d[i] != null && d[i - 1] == null && d[i + 1] == null) out.push(i);
+  return out;
+}
+
+function legendOf(figure, lines, missing) {
+  const holder = figure.querySelector(".legend");
+  holder.replaceChildren();
+  const values = lines.map((line) => {
+    const item = document.createElement("span");
+    item.className = "key";
+    const swatch = document.createElement("i");
+    swatch.style.background = line.stroke;
+    const name = document.createElement("span");
+    name.textContent = line.label;
+    const value = document.createElement("b");
+    value.className = "num";
+    item.append(swatch, name, value);
+    holder.append(item);
+    return value;
+  });
+  for (const [has, cls, label] of [[missing.gaps.length, "gap", "no data"], [missing.parts.length, "part", "incomplete"]]) {
+    if (!has) continue;
+    const item = document.createElement("span");
+    item.className = `key ${cls}`;
+    const swatch = document.createElement("i");
+    item.append(swatch, label);
+    holder.append(item);
+  }
+  const at = document.createElement("span");
+  at.className = "key-time num";
+  holder.append(at);
+  return { values, at };
+}
+
+function makePlot(figure, data, lines, text, unit) {
+  const canvas = figure.querySelector(".canvas");
+  const missing = bands(data, lines[0].data);
+  const legend = legendOf(figure, lines, missing);
+  const newest = lines.map((l) => l.data.findLastIndex((v) => v != null));
+  const say = (idx) => {
+    lines.forEach((l, i) => {
+      const at = idx ?? newest[i];
+      legend.values[i].textContent = at >= 0 ? text(l.data[at]) : "–";
+    });
+    legend.at.textContent = idx == null ? "" : cursorTime.format(data.t[idx] * 1000);
+  };
+  const font = `11px ${getComputedStyle(document.body).fontFamily}`;
+  const grid = { stroke: color("--grid"), width: 1 };
+  const plot = new uPlot({
+    width: Math.max(200, canvas.clientWidth), height: height(),
+    padding: [8, 4, 0, 0],
+    legend: { show: false },
+    cursor: { sync: { key: "vigil" }, y: false, drag: { x: false, y: false }, points: { size: 7 } },
+    scales: {
+      x: { time: true, range: () => [data.from_s, data.to_s] },
+      y: { range: (_u, _min, max) => [0, Math.max(max * 1.12, unit ? 1000 : 4)] },
+    },
+    axes: [
+      { stroke: color("--muted"), font, grid: { show: false }, ticks: { stroke: color("--grid"), width: 1, size: 4 }, values: axisTimes, space: 64, size: 28, gap: 5 },
+      { stroke: color("--muted"), font, grid, ticks: { show: false }, size: unit ? 76 : 56, gap: 6, space: 40, values: (_u, splits) => splits.map((v) => short(v, unit)) },
+    ],
+    series: [{}, ...lines.map((l) => ({
+      label: l.label, stroke: l.stroke, fill: l.fill, width: l.width ?? 1.6, dash: l.dash, spanGaps: false,
+      points: { show: true, size: 4, fill: l.stroke, filter: lonely },
+    }))],
+    hooks: { drawClear: [missing.draw], setCursor: [(u) => say(u.cursor.idx)] },
+  }, [data.t, ...lines.map((l) => l.data)], canvas);
+  say(null);
+  canvas.addEventListener("pointerleave", () => say(null));
+  return plot;
+}
+
+// fade makes a #rrggbb colour translucent; a canvas takes it everywhere so.
+function fade(c, share) {
+  const n = parseInt(c.slice(1), 16);
+  return `rgba(${n >> 16}, ${(n >> 8) & 255}, ${n & 255}, ${share / 100})`;
+}
+
+const mounted = new Map(); // container: { plots, text }
+
+function draw(box) {
+  const old = mounted.get(box);
+  if (old?.text === box.dataset.chart && !old.dirty) return;
+  old?.plots.forEach((p) => p.destroy());
+  let data;
+  try { data = JSON.parse(box.dataset.chart); } catch { return; }
+  if (!data.t?.length) return;
+  const tones = [color("--series-3"), color("--series-4"), color("--series-5")];
+  const viewers = [{ label: "average", data: data.viewers, stroke: color("--viewers"), fill: fade(color("--viewers"), 12) }];
+  if (data.max) viewers.push({ label: "most", data: data.max, stroke: fade(color("--viewers"), 60), width: 1, dash: [3, 3] });
+  (data.tech ?? []).slice(0, tones.length).forEach((t, i) => viewers.push({ label: t.name, data: t.viewers, stroke: tones[i], width: 1.2 }));
+  const traffic = [
+    { label: "out", data: data.out, stroke: color("--out"), fill: fade(color("--out"), 10) },
+    { label: "in", data: data.in, stroke: color("--in"), fill: fade(color("--in"), 10) },
+  ];
+  const plots = [
+    makePlot(box.querySelector("[data-plot=viewers]"), data, viewers, viewersText, ""),
+    makePlot(box.querySelector("[data-plot=traffic]"), data, traffic, bpsText, "bit/s"),
+  ];
+  mounted.set(box, { plots, text: box.dataset.chart });
+  sizes.observe(box);
+}
+
+const sizes = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    for (const plot of mounted.get(target)?.plots ?? []) {
+      const width = plot.root.parentNode.clientWidth;
+      if (width > 50 && (width !== plot.width || height() !== plot.height)) plot.setSize({ width, height: height() });
+    }
+  }
+});
+
+function scan() {
+  for (const [box, { plots }] of mounted) {
+    if (box.isConnected) continue;
+    plots.forEach((p) => p.destroy());
+    sizes.unobserve(box);
+    mounted.delete(box);
+  }
+  document.querySelectorAll("[data-chart]").forEach(draw);
+}
+
+new MutationObserver(scan).observe(document.body, { subtree: true, childList: true, attributes: true, attributeFilter: ["data-chart"] });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  for (const m of mounted.values()) m.dirty = true;
+  scan();
+});
+scan();
