@@ -37,8 +37,8 @@ type Report struct {
 	Damage    []Damage    `json:"damage,omitempty"` // first 1,000
 	Damages   int         `json:"damages"`          // all of them
 	NewGaps   []fleet.Gap `json:"new_gaps,omitempty"`
-	Lost      uint64      `json:"lost"`     // sequence numbers in NewGaps
-	Released  bool        `json:"released"` // held records were released because a marker may be among the damage
+	Lost      uint64      `json:"lost"`      // sequence numbers in NewGaps
+	Released  bool        `json:"released"`  // held records were released because a marker may be among the damage
 	Unwritten bool        `json:"unwritten"` // the disk took nothing: reading works, the first Append tries again
 }
 
@@ -55,8 +55,8 @@ type Stats struct {
 	MaxBytes         int64  `json:"max_bytes"`  // 0 when unknown
 	OldestMs         int64  `json:"oldest_ms"`  // UTC ms of the oldest record; 0 without records
 	NewestMs         int64  `json:"newest_ms"`
-	Gaps             int    `json:"gaps"`      // not acknowledged by the service yet
-	GapSeqs          uint64 `json:"gap_seqs"`  // sequence numbers in them
+	Gaps             int    `json:"gaps"`     // not acknowledged by the service yet
+	GapSeqs          uint64 `json:"gap_seqs"` // sequence numbers in them
 	DeadLetterBytes  int64  `json:"dead_letter_bytes"`
 	QuarantinedBytes int64  `json:"quarantined_bytes"`
 }

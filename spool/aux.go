@@ -1,0 +1,199 @@
+package spool
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"unicode/utf8"
+)
+
+// Files beside the segments. None of them is needed to open a spool.
+const (
+	deadLetterName   = "rejected.jsonl"     // packets that the service will never take
+	deadLetterOld    = "rejected.old.jsonl" // the ones before
+	quarantinePrefix = "damaged-"           // bytes that could not be read as records
+	reserveName      = "reserve"            // given away when the disk is full
+
+	maxReserveBytes = 256 << 10
+	maxRejectReason = 512 // bytes kept of a reason
+	maxQuarantines  = 64  // files
+)
+
+func reserveBytes(maxBytes int64) int64 { return min(maxBytes/64, maxReserveBytes) }
+
+// letter is one line of the dead-letter file.
+type letter struct {
+	RejectedMs int64  `json:"rejected_ms"`
+	Epoch      string `json:"epoch"`
+	FirstSeq   uint64 `json:"first_seq"`
+	Seq        uint64 `json:"seq"`
+	AtMs       int64  `json:"at_ms"`
+	Reason     string `json:"reason"`
+	Bytes      int64  `json:"bytes"`
+	Payload    string `json:"payload,omitempty"` // base64; left out when too large
+}
+
+func (c *core) reject(seq uint64, reason string) error {
+	if seq >= c.next {
+		return fmt.Errorf("%w: rejection of %d, next is %d", ErrSeq, seq, c.next)
+	}
+	i := c.index.find(seq)
+	if i < 0 {
+		return nil
+	}
+	// The letter comes first: should the process die in between, the packet is sent
+	// and rejected once more, which makes a second letter but loses nothing.
+	if err := c.writeLetter(&c.index.entries[i], reason); err != nil {
+		c.log.Warn("rejected packet is not kept", "seq", seq, "error", err)
+	}
+	c.met.rejected.Add(float64(c.index.entries[i].span()))
+	if err := c.giveUp([]int{i}, ReasonRejected); err != nil {
+		return fmt.Errorf("store the gap for rejected packet %d: %w", seq, err)
+	}
+	return nil
+}
+
+// writeLetter appends to the dead-letter file. When half the share is used up, the
+// file becomes the old one, and the old one is forgotten.
+func (c *core) writeLetter(e *entry, reason string) error {
+	limit := c.opt.MaxBytes / deadLetterShare / 2
+	l := letter{
+		RejectedMs: c.opt.Now().UnixMilli(), Epoch: fmt.Sprintf("%016x", c.epoch), FirstSeq: e.first, Seq: e.seq,
+		AtMs: e.atMs, Reason: clip(reason, maxRejectReason), Bytes: e.length,
+	}
+	if payload, err := c.read(e); err == nil && int64(base64.StdEncoding.EncodedLen(len(payload))) < limit/2 {
+		l.Payload = base64.StdEncoding.EncodeToString(payload)
+	}
+	line, err := json.Marshal(l)
+	if err != nil {
+		return fmt.Errorf("encode letter: %w", err)
+	}
+	line = append(line, '\n')
+	if c.letterBytes+int64(len(line)) > limit {
+		if err := c.opt.FS.Rename(c.path(deadLetterName), c.path(deadLetterOld)); err != nil && c.letterBytes > 0 {
+			return fmt.Errorf("rotate dead letters: %w", err)
+		}
+		c.letterBytes = 0
+	}
+	if err := c.appendLetter(line); err != nil {
+		return fmt.Errorf("write dead letter: %w", err)
+	}
+	return nil
+}
+
+func (c *core) appendLetter(line []byte) error {
+	f, err := c.opt.FS.OpenAppend(c.path(deadLetterName))
+	if errors.Is(err, fs.ErrNotExist) {
+		if f, err = c.opt.FS.Create(c.path(deadLetterName), 0o600); err == nil {
+			err = c.opt.FS.SyncDir(c.opt.Dir)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if !c.letterBegun && c.letterBytes > 0 {
+		// A crash may have cut the last line short: begin on a new one.
+		line = append([]byte{'\n'}, line...)
+	}
+	n, err := f.Write(line)
+	c.letterBytes += int64(n)
+	c.letterBegun = err == nil
+	if err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// clip shortens text to at most n bytes of valid UTF-8.
+func clip(text string, n int) string {
+	if len(text) > n {
+		text = text[:n]
+		for len(text) > 0 && !utf8.ValidString(text) && len(text) > n-utf8.UTFMax {
+			text = text[:len(text)-1]
+		}
+	}
+	return strings.ToValidUTF8(text, "?")
+}
+
+// quarantine copies damaged bytes to a file of their own, for a person to look at.
+// It does what it can: the bytes are of no use to the spool.
+func (c *core) quarantine(d Damage) {
+	if c.quarantined+d.Length > c.opt.MaxBytes/quarantineShare {
+		return
+	}
+	f, err := c.opt.FS.Open(c.path(d.File))
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	data := make([]byte, d.Length)
+	n, _ := f.ReadAt(data, d.Offset)
+	if n == 0 {
+		return
+	}
+	number, _ := segmentNumber(d.File)
+	out, err := c.opt.FS.Create(c.path(fmt.Sprintf("%s%x-%d.bin", quarantinePrefix, number, d.Offset)), 0o600)
+	if err != nil {
+		return
+	}
+	defer out.Close()
+	if _, err := out.Write(data[:n]); err == nil {
+		err = out.Sync()
+	}
+	if err != nil {
+		c.log.Debug("damaged bytes are not kept", "file", d.File, "offset", d.Offset, "error", err)
+	}
+	c.quarantined += int64(n)
+}
+
+// keepReserve makes the file that relieve gives away. It is filled with bytes that
+// no file system can leave out.
+func (c *core) keepReserve() {
+	f, err := c.opt.FS.Create(c.path(reserveName), 0o600)
+	if err != nil {
+		return // it is there, or cannot be
+	}
+	defer f.Close()
+	data := make([]byte, reserveBytes(c.opt.MaxBytes))
+	x := uint64(0x9e3779b97f4a7c15)
+	for i := range data {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		data[i] = byte(x)
+	}
+	if _, err := f.Write(data); err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		_ = c.opt.FS.Remove(c.path(reserveName))
+	}
+}
+
+// relieve makes some space on a disk that others have filled: the reserve and the
+// quarantine go. Nothing that waits is dropped for it, and no position in the index
+// changes. It reports whether trying again makes sense.
+func (c *core) relieve() bool {
+	entries, err := c.opt.FS.ReadDir(c.opt.Dir)
+	if err != nil {
+		return false
+	}
+	won := false
+	for _, e := range entries {
+		if e.Name != reserveName && !strings.HasPrefix(e.Name, quarantinePrefix) {
+			continue
+		}
+		if c.opt.FS.Remove(c.path(e.Name)) != nil {
+			continue
+		}
+		won = true
+		if e.Name != reserveName {
+			c.quarantined -= e.Size
+		}
+	}
+	return won
+}
