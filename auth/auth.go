@@ -1,14 +1,17 @@
-// Package auth says who is asking: people by password and session cookie, agents by
-// bearer token.
 package auth
 
 import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"time"
+
+	"vigil/fleet"
+	"vigil/observe"
 )
 
 // Errors that stores return and that this package returns.
@@ -33,19 +36,6 @@ type User struct {
 	Revision     uint64    `json:"-"` // of the stored record, for compare and swap
 }
 
-// AgentToken lets agents send packets.
-type AgentToken struct {
-	Hash     TokenHash `json:"-"`
-	ID       string    `json:"id"`    // short, not secret; names the token in lists and logs
-	Agent    string    `json:"agent"` // exact agent name, or a prefix followed by *, or * for any
-	Note     string    `json:"note"`
-	Created  time.Time `json:"created"`
-	Revision uint64    `json:"-"`
-}
-
-// Allows reports whether packets of the named agent may be sent with this token.
-func (t AgentToken) Allows(agent string) bool { return false }
-
 // Session is a login of a person in one browser.
 type Session struct {
 	User    string    `json:"user"`
@@ -56,11 +46,6 @@ type Session struct {
 // Users finds accounts. Reads come from memory and do not block.
 type Users interface {
 	User(name string) (User, error) // ErrMissing
-}
-
-// AgentTokens finds agent tokens. Reads come from memory and do not block.
-type AgentTokens interface {
-	AgentToken(hash TokenHash) (AgentToken, error) // ErrMissing
 }
 
 // Sessions keeps logins. Reads come from memory; writes are durable when they return.
@@ -74,16 +59,137 @@ type Sessions interface {
 type Options struct {
 	Users      Users
 	Sessions   Sessions
-	SessionFor time.Duration // a login lasts this long
+	SessionFor time.Duration // a login lasts this long; 0: 14 days
+	// TrustedOrigins may change things although they are another site:
+	// scheme://host[:port].
+	TrustedOrigins []string
+	// ClientAddr says where a request comes from, for rate limits. nil: the other end of
+	// the connection, which is right unless a proxy stands before us.
+	ClientAddr func(*http.Request) netip.Addr
 	Log        *slog.Logger
-	Now        func() time.Time
+	Metrics    *observe.Registry
+	Now        func() time.Time // nil: time.Now
 }
 
+const defaultSessionFor = 14 * 24 * time.Hour
+
 // Auth logs people in and knows them again. Safe for concurrent use.
-type Auth struct{}
+type Auth struct {
+	users      Users
+	sessions   Sessions
+	sessionFor time.Duration
+	clientAddr func(*http.Request) netip.Addr
+	log        *slog.Logger
+	now        func() time.Time
+	gate       *hashGate
+	limits     *loginLimits
+	protection *http.CrossOriginProtection
+	logins     *observe.CounterVec // by result
+}
 
 // New returns an Auth. It starts nothing.
-func New(o Options) (*Auth, error) { return &Auth{}, nil }
+func New(o Options) (*Auth, error) {
+	if o.Users == nil || o.Sessions == nil {
+		return nil, errors.New("auth: users and sessions are needed")
+	}
+	a := &Auth{
+		users: o.Users, sessions: o.Sessions, sessionFor: o.SessionFor, clientAddr: o.ClientAddr, log: o.Log, now: o.Now,
+		gate: newHashGate(), protection: http.NewCrossOriginProtection(),
+		logins: o.Metrics.Counter("vigil_auth_logins_total", "Attempts to log in, by result.", "result"),
+	}
+	if a.sessionFor <= 0 {
+		a.sessionFor = defaultSessionFor
+	}
+	if a.clientAddr == nil {
+		a.clientAddr = remoteAddr
+	}
+	if a.log == nil {
+		a.log = observe.Discard()
+	}
+	if a.now == nil {
+		a.now = time.Now
+	}
+	a.limits = newLoginLimits(a.now)
+	for _, origin := range o.TrustedOrigins {
+		if err := a.protection.AddTrustedOrigin(origin); err != nil {
+			return nil, fmt.Errorf("trust origin %s: %w", origin, err)
+		}
+	}
+	a.protection.SetDenyHandler(http.HandlerFunc(a.denyOtherSite))
+	return a, nil
+}
+
+// Login checks a name and a password and, when they are right, makes a session and
+// sets its cookie on w. Errors are *fleet.Error: unauthenticated for a wrong name or
+// password (the same error for both), busy when too many try at once or too often.
+func (a *Auth) Login(ctx context.Context, w http.ResponseWriter, r *http.Request, name, password string) error {
+	user, err := a.checkPassword(ctx, a.clientAddr(r), name, password)
+	if err != nil {
+		a.logins.With(fleet.KindOf(err).String()).Inc()
+		return err
+	}
+	now := a.now()
+	text, hash := newToken(sessionPrefix)
+	session := Session{User: user.Name, Created: now, Expires: now.Add(a.sessionFor)}
+	if err := a.sessions.PutSession(ctx, hash, session); err != nil {
+		a.logins.With("store").Inc()
+		return &fleet.Error{Kind: fleet.KindUnavailable, Message: "the login could not be stored", Hint: "try again in a few seconds", Err: err}
+	}
+	a.logins.With("ok").Inc()
+	if PlainHTTP(r) {
+		a.log.Warn("login over plain http: the browser will not keep the cookie", "host", r.Host)
+	}
+	http.SetCookie(w, sessionCookie(text, int(a.sessionFor/time.Second)))
+	return nil
+}
+
+func (a *Auth) checkPassword(ctx context.Context, from netip.Addr, name, password string) (User, error) {
+	if len(name) > maxNameBytes || len(password) > maxPasswordBytes {
+		return User{}, errWrongPassword()
+	}
+	attempt, ok := a.limits.take(name, from)
+	if !ok {
+		return User{}, &fleet.Error{Kind: fleet.KindBusy, Message: "too many attempts to log in", Hint: "wait a minute and try again"}
+	}
+	user, err := a.users.User(name)
+	stored := user.PasswordHash
+	switch {
+	case errors.Is(err, ErrMissing):
+		stored = nobodysHash // costs as much, and nothing matches it
+	case err != nil:
+		return User{}, &fleet.Error{Kind: fleet.KindUnavailable, Message: "accounts cannot be read", Hint: "try again in a few seconds", Err: err}
+	}
+	if err := a.gate.enter(ctx); err != nil {
+		return User{}, err
+	}
+	right, verifyErr := verifyPassword(stored, password)
+	a.gate.leave()
+	if verifyErr != nil {
+		return User{}, &fleet.Error{Kind: fleet.KindInternal, Message: "the stored password of this account is damaged", Hint: "set a new one: vigil user password", Err: verifyErr}
+	}
+	if !right || err != nil {
+		return User{}, errWrongPassword()
+	}
+	a.limits.giveBack(attempt)
+	return user, nil
+}
+
+func errWrongPassword() error {
+	return &fleet.Error{Kind: fleet.KindUnauthenticated, Message: "name or password is wrong", Hint: "check both; an administrator can set a new password"}
+}
+
+// Logout ends the session of r and clears its cookie.
+func (a *Auth) Logout(ctx context.Context, w http.ResponseWriter, r *http.Request) error {
+	http.SetCookie(w, sessionCookie("", -1))
+	hash, ok := sessionToken(r)
+	if !ok {
+		return nil
+	}
+	if err := a.sessions.DeleteSession(ctx, hash); err != nil && !errors.Is(err, ErrMissing) {
+		return &fleet.Error{Kind: fleet.KindUnavailable, Message: "this browser is logged out, but the session could not be ended in the service", Hint: "try again in a few seconds", Err: err}
+	}
+	return nil
+}
 
 // Identity is who makes a request.
 type Identity struct {
@@ -92,49 +198,21 @@ type Identity struct {
 	Expires time.Time
 }
 
-// Login checks a name and a password and, when they are right, makes a session and
-// sets its cookie on w. Errors are *fleet.Error: unauthenticated for a wrong name or
-// password (the same error for both), busy when too many try at once or too often.
-func (a *Auth) Login(ctx context.Context, w http.ResponseWriter, r *http.Request, name, password string) error {
-	return nil
-}
-
-// Logout ends the session of r and clears its cookie.
-func (a *Auth) Logout(ctx context.Context, w http.ResponseWriter, r *http.Request) error { return nil }
-
 // Identify returns who makes the request, from its session cookie.
-func (a *Auth) Identify(r *http.Request) (Identity, bool) { return Identity{}, false }
-
-// RequirePage lets only logged-in people through; others are sent to
-// /login?next=....
-func (a *Auth) RequirePage(next http.Handler) http.Handler { return next }
-
-// RequireAPI lets only logged-in people through; others get 401 and a JSON error.
-func (a *Auth) RequireAPI(next http.Handler) http.Handler { return next }
-
-// Protect refuses requests that change something and come from another site. Put it
-// around the whole panel.
-func (a *Auth) Protect(next http.Handler) http.Handler { return next }
-
-// IdentityFrom returns the identity that RequirePage or RequireAPI found.
-func IdentityFrom(ctx context.Context) (Identity, bool) { return Identity{}, false }
-
-// SafeNext returns where to go after a login: next when it is a path of this site,
-// otherwise "/".
-func SafeNext(next string) string { return "/" }
-
-// HashPassword makes the PHC string of a password. It takes about 30 ms of a core.
-func HashPassword(password string) (string, error) { return "", nil }
-
-// CheckNewPassword returns a *fleet.Error of kind invalid when a password is too weak
-// to be set.
-func CheckNewPassword(password string) error { return nil }
-
-// NewAgentToken makes a random token. The text is shown once; the hash is stored.
-func NewAgentToken() (text string, hash TokenHash) { return "", TokenHash{} }
-
-// HashAgentToken checks the form of a token and returns its hash.
-func HashAgentToken(text string) (TokenHash, bool) { return TokenHash{}, false }
-
-// BearerToken returns the token of the Authorization header.
-func BearerToken(r *http.Request) (string, bool) { return "", false }
+func (a *Auth) Identify(r *http.Request) (Identity, bool) {
+	hash, ok := sessionToken(r)
+	if !ok {
+		return Identity{}, false
+	}
+	session, err := a.sessions.Session(hash)
+	if err != nil || !a.now().Before(session.Expires) {
+		return Identity{}, false
+	}
+	// The account may be gone, or may have been made anew under the same name, or have
+	// a new password, faster than its sessions were removed.
+	user, err := a.users.User(session.User)
+	if err != nil || user.Created.After(session.Created) {
+		return Identity{}, false
+	}
+	return Identity{User: user.Name, Admin: user.Admin, Expires: session.Expires}, true
+}

@@ -39,7 +39,8 @@ type Change struct {
 	Key      string
 	Value    []byte
 	Revision uint64
-	Deleted  bool // deleted or expired; Value is empty
+	Deleted  bool   // deleted or expired; Value is empty
+	Pending  uint64 // changes behind this one that were there already: 0 when the watcher has caught up
 }
 
 // OpenBucket makes the bucket or opens it.
@@ -89,13 +90,13 @@ func (k *Bucket) Delete(ctx context.Context, key string, revision uint64) error 
 	return k.wrap("delete", key, k.kv.Delete(ctx, key, opts...))
 }
 
-// LastRevision returns the revision of the newest change of the bucket.
-func (k *Bucket) LastRevision(ctx context.Context) (uint64, error) {
+// Empty reports whether the bucket holds neither keys nor signs of deleted ones.
+func (k *Bucket) Empty(ctx context.Context) (bool, error) {
 	stream, err := k.bus.js.Stream(ctx, k.streamName())
 	if err != nil {
-		return 0, k.wrap("ask", "", err)
+		return false, fmt.Errorf("ask bucket %s: %w", k.name, translate(err))
 	}
-	return stream.CachedInfo().State.LastSeq, nil
+	return stream.CachedInfo().State.Msgs == 0, nil
 }
 
 // Watch calls fn with the newest change of every key after the given revision, oldest
@@ -104,7 +105,7 @@ func (k *Bucket) LastRevision(ctx context.Context) (uint64, error) {
 func (k *Bucket) Watch(ctx context.Context, after uint64, fn func(Change) error) error {
 	prefix := "$KV." + k.name + "."
 	return k.bus.follow(ctx, k.streamName(), after, func(msg jetstream.Msg, meta *jetstream.MsgMetadata) error {
-		c := Change{Key: strings.TrimPrefix(msg.Subject(), prefix), Value: msg.Data(), Revision: meta.Sequence.Stream}
+		c := Change{Key: strings.TrimPrefix(msg.Subject(), prefix), Value: msg.Data(), Revision: meta.Sequence.Stream, Pending: meta.NumPending}
 		if h := msg.Headers(); h.Get(headerOperation) != "" || h.Get(headerMarker) != "" {
 			c.Deleted, c.Value = true, nil
 		}
