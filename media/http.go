@@ -103,7 +103,7 @@ func (f *fetcher) get(ctx context.Context, target *url.URL, read func(io.Reader)
 	}
 	resp, err := f.transport.RoundTrip(req)
 	if err != nil {
-		return answer{}, f.unreachable(err)
+		return answer{}, f.unreachable(ctx, err)
 	}
 	defer resp.Body.Close()
 	if err := f.checkStatus(resp, target); err != nil {
@@ -120,7 +120,10 @@ func (f *fetcher) get(ctx context.Context, target *url.URL, read func(io.Reader)
 	if err := checkContent(body); err != nil {
 		return a, err
 	}
-	return a, f.bodyFailure(read(body))
+	if err := read(body); err != nil {
+		return a, f.bodyFailure(ctx, err)
+	}
+	return a, nil
 }
 
 func (f *fetcher) request(ctx context.Context, target *url.URL) (*http.Request, error) {
@@ -244,16 +247,12 @@ func checkContent(body *bufio.Reader) error {
 }
 
 // bodyFailure says what an error while reading and parsing means.
-func (f *fetcher) bodyFailure(err error) error {
-	if err == nil {
-		return nil
-	}
+func (f *fetcher) bodyFailure(ctx context.Context, err error) error {
 	if _, ok := errors.AsType[*failure](err); ok {
 		return err
 	}
-	if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, context.DeadlineExceeded) ||
-		errors.Is(err, context.Canceled) || errors.Is(err, syscall.ECONNRESET) {
-		return f.unreachable(err)
+	if _, ok := errors.AsType[net.Error](err); ok || ctx.Err() != nil || errors.Is(err, syscall.ECONNRESET) {
+		return f.unreachable(ctx, err)
 	}
 	detail := "the answer cannot be read: " + clipText(strings.TrimPrefix(err.Error(), "media: "))
 	switch {
@@ -265,7 +264,10 @@ func (f *fetcher) bodyFailure(err error) error {
 	return &failure{fleet.StatusParseError, detail, err}
 }
 
-func (f *fetcher) unreachable(err error) error {
+func (f *fetcher) unreachable(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		err = ctx.Err() // the connection fails in many ways when its time is up
+	}
 	detail := "the server cannot be reached: " + clipText(rootText(err))
 	timeout := false
 	if ne, ok := errors.AsType[net.Error](err); ok {
@@ -301,7 +303,7 @@ func rootText(err error) string {
 // begin fills what every reading has, good or bad.
 func (f *fetcher) reading(product, collector string) *fleet.Reading {
 	return &fleet.Reading{Server: fleet.ServerInfo{
-		Key: f.name, Product: product, Collector: collector, Verified: "real",
+		Key: f.name, Product: product, Collector: collector,
 	}}
 }
 

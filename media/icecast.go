@@ -99,6 +99,10 @@ func (s *iceStats) fill(r *fleet.Reading, date time.Time) {
 		r.Detail = "the JSON of the server was invalid (a title of one dash, or control characters) and was mended"
 	}
 	r.Server.Version = strings.TrimPrefix(s.serverID, "Icecast ")
+	r.Server.Verified = "spec"
+	if strings.HasPrefix(r.Server.Version, "2.4.") && !strings.Contains(r.Server.Version, "kh") {
+		r.Server.Verified = "real"
+	}
 	r.Server.BootID = s.serverStart
 	r.Server.StartedMs = agentTime(s.serverStart, date, r.AtMs)
 	// The server's own count of connections includes our polls; these do not.

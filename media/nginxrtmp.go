@@ -18,6 +18,10 @@ const (
 	flashverRemoteRelay = "LNX.11,1,102,55"
 )
 
+// testedRTMPVersion is what the release that the fixtures were recorded from prints
+// (1.2.2 never changed the number). Forks count in their own way.
+const testedRTMPVersion = "1.1.4"
+
 // nginxRTMP polls the statistics page of nginx-rtmp and its forks.
 type nginxRTMP struct {
 	fetch  *fetcher
@@ -59,6 +63,10 @@ func (s *nginxStat) fill(r *fleet.Reading) {
 	r.UnknownFields = s.unknown
 	r.Totals = fleet.Totals{BytesIn: s.bytesIn, BytesOut: s.bytesOut, ConnsAccepted: s.accepted}
 	r.Server.Version = s.version()
+	r.Server.Verified = "real"
+	if s.flavour != "" || s.rtmpVersion != testedRTMPVersion {
+		r.Server.Verified = "spec"
+	}
 	r.Server.BootID = s.pid
 	if up, ok := s.uptimeS.Get(); ok {
 		r.Server.StartedMs = fleet.Of(r.AtMs - up*1000)

@@ -72,14 +72,15 @@ type Tracker struct {
 // boot is one run of a server, or of one worker process, and all it counted.
 type boot struct {
 	origin
-	label    string // the boot id that snapshots carry
-	totals   fleet.Totals
-	lastMs   int64 // mono
-	poll     uint64
-	streams  map[fleet.StreamKey]*stream
-	sessions map[string]*session
-	retired  bool // replaced by a newer generation; may still serve unseen
-	maxConn  int64
+	label     string    // the boot id that snapshots carry
+	startedMs fleet.Int // UTC, as first seen: later answers differ by a second or so
+	totals    fleet.Totals
+	lastMs    int64 // mono
+	poll      uint64
+	streams   map[fleet.StreamKey]*stream
+	sessions  map[string]*session
+	retired   bool // replaced by a newer generation; may still serve unseen
+	maxConn   int64
 }
 
 // NewTracker returns a tracker that has seen nothing: the first good reading is a

@@ -16,7 +16,7 @@ func (s *step) findBoot() {
 	if b := s.knownBoot(now); b != nil {
 		b.retired = false
 		s.b, s.basis = b, basisPrevious
-		s.out.Server.BootID = b.label
+		s.out.Server.BootID, s.out.Server.StartedMs = b.label, b.startedMs
 		return
 	}
 	s.basis = basisNone
@@ -39,6 +39,7 @@ func (s *step) findBoot() {
 		s.boots = slices.Delete(s.boots, 0, 1)
 	}
 	s.out.Server.BootID = s.b.label
+	s.b.startedMs = s.r.Server.StartedMs
 }
 
 // knownBoot returns the boot whose counters the reading continues. A process number
@@ -104,6 +105,9 @@ func (s *step) replaceBoots() {
 func (s *step) looksLikeRestart() bool {
 	var oldMax int64
 	for _, b := range s.boots {
+		if b.name == s.r.Server.BootID {
+			return true // a reload never gives a worker the number of the one it replaces
+		}
 		oldMax = max(oldMax, b.maxConn)
 	}
 	lowest, found := s.lowestConn()
@@ -141,7 +145,7 @@ func (s *step) hide(b *boot) {
 			continue
 		}
 		st.state = fleet.StateHidden
-		s.event(key, s.r.AtMs, fleet.StateHidden, "reload")
+		s.event(key, s.changedAt(), fleet.StateHidden, "reload")
 	}
 }
 
@@ -149,11 +153,23 @@ func (s *step) hide(b *boot) {
 func (s *step) forget(b *boot, reason string) {
 	s.endAll(b, reason)
 	for _, key := range sortedKeys(b.streams) {
+		if s.b != nil && s.b.streams[key] != nil && s.b.streams[key].isLive() {
+			continue // it is back, and was reported so
+		}
 		if st := b.streams[key]; st.isLive() || st.state == fleet.StateHidden {
 			s.out.Flags |= fleet.FlagTailUnobserved
-			s.event(key, s.r.AtMs, fleet.StateOffline, reason)
+			s.event(key, s.changedAt(), fleet.StateOffline, reason)
 		}
 	}
+}
+
+// changedAt is when the run that the reading shows began, if that was since the last
+// good poll, and the time of the poll otherwise.
+func (s *step) changedAt() int64 {
+	if v, ok := s.r.Server.StartedMs.Get(); ok && v >= s.lastAtMs && v <= s.r.AtMs {
+		return v
+	}
+	return s.r.AtMs
 }
 
 // showHidden adds a sample without numbers for every stream that may run where this
@@ -196,10 +212,9 @@ func (s *step) foundRestart() bool {
 func (s *step) showHiddenOf(b *boot) {
 	for _, key := range sortedKeys(b.streams) {
 		st := b.streams[key]
-		if here := s.b.streams[key]; here != nil {
-			if b.retired && here.isLive() {
-				delete(b.streams, key) // its publisher came back to the new worker
-			}
+		here := s.b.streams[key]
+		if b.retired && here != nil && here.isLive() {
+			delete(b.streams, key) // its publisher came to the new worker
 			continue
 		}
 		if !st.isLive() && st.state != fleet.StateHidden {
@@ -207,6 +222,9 @@ func (s *step) showHiddenOf(b *boot) {
 		}
 		if b.retired {
 			s.reloaded++
+		}
+		if here != nil {
+			continue
 		}
 		s.out.Streams = append(s.out.Streams, fleet.StreamSample{
 			StreamInfo: fleet.StreamInfo{Key: key, Incarnation: st.label(), State: fleet.StateHidden, OnlineSinceMs: st.onlineSince},

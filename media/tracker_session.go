@@ -102,15 +102,8 @@ func (s *step) counterAtStart(now *fleet.Session) fleet.Int {
 	if p.isKnown && near(p.wallMs, now.StartedMs, s.toleranceMs) {
 		return fleet.Of(0)
 	}
-	for i := range s.out.Streams {
-		sample := &s.out.Streams[i]
-		if sample.Key != now.Key {
-			continue
-		}
-		d, known := sample.BytesIn.Get()
-		if known && p.in.Known() && st.wasOffline && sample.Flags&fleet.FlagCounterReset == 0 {
-			return fleet.Of(p.in.Or(0) - d)
-		}
+	if st.wasOffline {
+		return st.inBefore
 	}
 	return fleet.Int{}
 }

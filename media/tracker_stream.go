@@ -12,9 +12,10 @@ type stream struct {
 	state       fleet.StreamState
 	publisher   string // session id; empty when the source does not say
 	onlineSince fleet.Int
-	published   bool   // a publisher was seen in this incarnation
-	wasOffline  bool   // it had no publisher at the good poll before this one
-	poll        uint64 // the step in which it was last listed
+	published   bool      // a publisher was seen in this incarnation
+	wasOffline  bool      // it had no publisher at the good poll before this one
+	inBefore    fleet.Int // bytes in at that poll, in the same incarnation
+	poll        uint64    // the step in which it was last listed
 
 	zeroPolls   int // good polls in a row without a new byte from the publisher
 	zeroSinceMs int64
@@ -91,11 +92,15 @@ func (s *step) countPart(st *stream, sr *fleet.StreamReading, sample *fleet.Stre
 	switch {
 	case p != nil:
 		c.basis, c.spanMs = basisPrevious, max(0, s.r.MonoMs-p.lastMs)
-	case s.beganUnseen(now):
+	case s.beganUnseen(now) && !(s.first && s.basis == basisNone):
 		c.basis, c.spanMs = basisZero, max(0, s.r.MonoMs-now.monoMs)
 		c.flags |= fleet.FlagNewIncarnation
 	default:
 		c.flags |= fleet.FlagBaseline
+	}
+	st.inBefore = fleet.Int{}
+	if p != nil && p.in.Or(0) <= sr.BytesIn.Or(-1) {
+		st.inBefore = p.in
 	}
 	if p == nil {
 		st.parts = append(st.parts, part{label: incarnationLabel(now)})

@@ -165,6 +165,10 @@ func (s *xmlScanner) skipPast(delim string) ([]byte, error) {
 // scanText reads up to the next tag. It reports false for text outside the root and
 // for white space, which carries nothing.
 func (s *xmlScanner) scanText() (bool, error) {
+	// What is no XML at all may go on for ever without a tag.
+	if c := s.buf[s.pos]; len(s.ends) == 0 && c != ' ' && c != '\t' && c != '\r' && c != '\n' && c != 0xef {
+		return false, fmt.Errorf("%w: it begins with %s", errXMLSyntax, quoteStart(s.buf[s.pos:s.end]))
+	}
 	from := 0
 	for {
 		if i := bytes.IndexByte(s.buf[s.pos+from:s.end], '<'); i >= 0 {

@@ -85,9 +85,9 @@ func icecastServerName(v *view) string {
 	return name
 }
 
-// fields lists a mount for the admin page or, with public set, for the JSON page.
-func (v *view) fields(p *picture, host string, public bool) icecastFields {
-	var f icecastFields
+// fields puts the facts of a mount into f for the admin page or, with public set, for the JSON page.
+func (v *view) fields(f *icecastFields, p *picture, host string, public bool) {
+	f.names, f.values, f.number = f.names[:0], f.values[:0], f.number[:0]
 	m := v.st.Media()
 	if m.AudioCodec != "" { // Ogg is looked into; of MP3 only what the encoder declares is known
 		f.int("audio_bitrate", m.BytesPerMs*8000)
@@ -125,7 +125,6 @@ func (v *view) fields(p *picture, host string, public bool) icecastFields {
 		f.int("total_bytes_sent", v.out)
 		f.text("user_agent", "Lavf/59.27.100")
 	}
-	return f
 }
 
 // renderStats appends /admin/stats.
@@ -135,6 +134,7 @@ func renderStats(b []byte, p *picture, host string, asked int64, faults Fault) [
 	for _, f := range p.global(host, asked) {
 		w.text(f.name, f.value)
 	}
+	var f icecastFields
 	for i := range p.streams {
 		v := &p.streams[i]
 		mount := v.st.Name()
@@ -142,7 +142,7 @@ func renderStats(b []byte, p *picture, host string, asked int64, faults Fault) [
 			mount = p.streams[0].st.Name()
 		}
 		w.raw("<source mount=\"" + icecastAttr(mount) + "\">")
-		f := v.fields(p, host, false)
+		v.fields(&f, p, host, false)
 		for j, name := range f.names {
 			if faults.has(FaultRenamed) && strings.HasPrefix(name, "total_bytes") {
 				name = strings.Replace(name, "total_bytes", "bytes_total", 1)
@@ -263,7 +263,8 @@ func renderJSON(b []byte, p *picture, host string, faults Fault) []byte {
 }
 
 func (w *page) jsonSource(p *picture, i int, host string, faults Fault) {
-	f := p.streams[i].fields(p, host, true)
+	var f icecastFields
+	p.streams[i].fields(&f, p, host, true)
 	w.raw("{")
 	for j, name := range f.names {
 		value := f.values[j]
