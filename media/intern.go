@@ -16,7 +16,30 @@ const maxStringBytes = 1024
 
 // interner returns the same string for the same bytes. Names, addresses and codecs
 // repeat at every poll; without it they would be most of the garbage.
-type interner struct{ known map[string]string }
+type interner struct {
+	known map[string]string
+	ips   map[string]string // address as printed -> address alone
+	buf   []byte
+}
+
+// joined returns a-b.
+func (in *interner) joined(a, b string) string {
+	in.buf = append(append(append(in.buf[:0], a...), '-'), b...)
+	return in.string(in.buf)
+}
+
+// ip returns ipOf(s), remembered.
+func (in *interner) ip(s string) string {
+	if ip, ok := in.ips[s]; ok {
+		return ip
+	}
+	if in.ips == nil || len(in.ips) >= maxInterned {
+		in.ips = make(map[string]string, 64)
+	}
+	ip := ipOf(s)
+	in.ips[s] = ip
+	return ip
+}
 
 func (in *interner) string(b []byte) string {
 	if len(b) == 0 {

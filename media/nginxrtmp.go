@@ -128,7 +128,7 @@ func (st *nginxStream) reading(s *nginxStat, r *fleet.Reading) fleet.StreamReadi
 	var viewers, publishers int64
 	for i := st.firstClient; i < st.end; i++ {
 		c := &s.clients[i]
-		session := c.session(s.pid, out.Key, r)
+		session := c.session(s, out.Key, r)
 		r.Sessions = append(r.Sessions, session)
 		switch session.Role {
 		case fleet.RolePublisher:
@@ -155,10 +155,10 @@ func (st *nginxStream) reading(s *nginxStat, r *fleet.Reading) fleet.StreamReadi
 	return out
 }
 
-func (c *nginxClient) session(pid string, key fleet.StreamKey, r *fleet.Reading) fleet.Session {
+func (c *nginxClient) session(s *nginxStat, key fleet.StreamKey, r *fleet.Reading) fleet.Session {
 	out := fleet.Session{
-		ID: pid + "-" + c.id, Key: key, Role: c.role(), Tech: fleet.TechRTMP,
-		RemoteIP: ipOf(c.address), UserAgent: c.flashver,
+		ID: s.in.joined(s.pid, c.id), Key: key, Role: c.role(), Tech: fleet.TechRTMP,
+		RemoteIP: s.in.ip(c.address), UserAgent: c.flashver,
 		StartedMs: r.AtMs - c.timeMs.Or(0), LastSeenMs: r.AtMs, Method: "native_connection",
 	}
 	if out.Role == fleet.RolePublisher {

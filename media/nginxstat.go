@@ -24,6 +24,7 @@ type nginxStat struct {
 	accepted, bytesIn, bytesOut        fleet.Int
 	streams                            []nginxStream
 	clients                            []nginxClient
+	in                                 *interner
 	unknown                            int64 // elements nobody knows, and numbers nobody can believe
 }
 
@@ -59,7 +60,7 @@ type nginxParser struct {
 func (p *nginxParser) parse(r io.Reader) (*nginxStat, error) {
 	p.xml.reset(r)
 	p.srv = 0
-	p.stat = nginxStat{streams: p.stat.streams[:0], clients: p.stat.clients[:0]}
+	p.stat = nginxStat{in: &p.in, streams: p.stat.streams[:0], clients: p.stat.clients[:0]}
 	kind, err := p.xml.next()
 	if err != nil {
 		return nil, err

@@ -20,6 +20,7 @@ const (
 	FaultRestartMid                     // as FaultCut, and the server has restarted when it is asked again
 	FaultHuge                           // the body goes on for HugeBytes
 	FaultBadJSON                        // a title that is a lone dash breaks status-json.xsl (Icecast)
+	FaultEarlyJSON                      // status-json.xsl as in the first moments after a start: not JSON (Icecast)
 	FaultDuplicate                      // the first two streams have one name
 	FaultRenamed                        // byte counters have another name, as after an upgrade
 	FaultEmpty                          // 200 with an empty body
@@ -33,7 +34,7 @@ const HugeBytes = 64 << 20
 
 var faultNames = [...]string{
 	"reset", "stall", "stall_body", "unauthorized", "forbidden", "not_found", "internal", "truncated", "cut",
-	"restart_mid", "huge", "bad_json", "duplicate", "renamed", "empty", "gzip", "gzip_always", "chunked",
+	"restart_mid", "huge", "bad_json", "early_json", "duplicate", "renamed", "empty", "gzip", "gzip_always", "chunked",
 }
 
 // String lists the names of the faults, joined by +; "none" for 0.

@@ -540,9 +540,11 @@ func TestIcecastPages(t *testing.T) {
 	if resp, _, err := get(t, e, e.URL()+"/admin/listclients?mount=/nope"); err != nil || resp.StatusCode != 400 {
 		t.Errorf("clients of a missing mount: %v, %v", resp, err)
 	}
-	e.SetFault(FaultBadJSON)
-	if json.Valid(read("/status-json.xsl")) {
-		t.Error("FaultBadJSON makes valid JSON")
+	for _, fault := range []Fault{FaultBadJSON, FaultEarlyJSON} {
+		e.SetFault(fault)
+		if json.Valid(read("/status-json.xsl")) {
+			t.Errorf("%v makes valid JSON", fault)
+		}
 	}
 	resp, err := http.Get(e.URL() + "/admin/stats")
 	if err != nil || resp.StatusCode != 401 || resp.Header.Get("WWW-Authenticate") == "" {

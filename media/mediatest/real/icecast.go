@@ -138,8 +138,13 @@ func (i *Icecast) Start(ctx context.Context) error {
 		return err
 	}
 	i.Process = p
+	// For some ms after its start the pages lack most of the server's own fields, and the
+	// JSON page is not even JSON.
 	return p.await(ctx, "icecast answers", func(ctx context.Context) error {
-		_, err := i.Stats(ctx)
+		page, err := i.Stats(ctx)
+		if err == nil && !(strings.Contains(string(page), "<server_id>") && strings.Contains(string(page), "<stats>")) {
+			err = fmt.Errorf("not yet: %s", page)
+		}
 		return err
 	})
 }
