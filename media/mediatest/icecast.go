@@ -248,10 +248,10 @@ func renderJSON(b []byte, p *picture, host string, faults Fault) []byte {
 	}
 	switch len(p.streams) {
 	case 0:
+		w.raw(`"dummy":null`)
 	case 1:
 		w.raw(`"source":`)
 		w.jsonSource(p, 0, host, faults)
-		w.raw(",")
 	default:
 		w.raw(`"source":[`)
 		for i := range p.streams {
@@ -260,9 +260,9 @@ func renderJSON(b []byte, p *picture, host string, faults Fault) []byte {
 			}
 			w.jsonSource(p, i, host, faults)
 		}
-		w.raw("],")
+		w.raw("]")
 	}
-	w.raw(`"dummy":null}}`)
+	w.raw("}}")
 	return w.b
 }
 
