@@ -58,7 +58,7 @@ docs: ## write the generated pages and example files anew
 	$(GO) test . -run TestMetricsPage -update
 
 screenshots: ## take the pictures of the documentation anew (needs chromium)
-	$(GO) test ./panel -run TestScreenshots -screenshots $(CURDIR)/docs/images
+	$(GO) run ./panel/screenshots -out docs/images
 
 clean: ## remove what was built
 	rm -rf $(BIN)

@@ -36,6 +36,11 @@ func TestMetricsPage(t *testing.T) {
 	t.Parallel()
 	metrics := findMetrics(t)
 	lintMetrics(t, metrics)
+	for name, at := range findMetricNames(t) {
+		if !slices.ContainsFunc(metrics, func(m metric) bool { return m.name == name }) {
+			t.Errorf("%s: %s looks like a metric that the page cannot list; define it with constant name and help", at, name)
+		}
+	}
 	page := metricsPage(metrics)
 	const name = "docs/reference/metrics.md"
 	if *update {
@@ -77,13 +82,17 @@ func findMetrics(t *testing.T) []metric {
 
 func metricOf(t *testing.T, p *goPackage, f *goFile, call *ast.CallExpr) (metric, bool) {
 	t.Helper()
-	sel, ok := call.Fun.(*ast.SelectorExpr)
-	if !ok {
-		return metric{}, false
+	method := exprName(call.Fun)
+	method = method[strings.LastIndexByte(method, '.')+1:]
+	if method == strings.ToLower(method) && method != "" {
+		method = strings.ToUpper(method[:1]) + method[1:] // a local helper, such as counter
 	}
-	kind, ok := metricKinds[sel.Sel.Name]
+	kind, ok := metricKinds[method]
 	if !ok || len(call.Args) < 2 {
 		return metric{}, false
+	}
+	if _, isName := call.Args[0].(*ast.Ident); isName {
+		return metric{}, false // the body of such a helper; its callers have the names
 	}
 	name, ok1 := stringOf(call.Args[0])
 	help, ok2 := stringOf(call.Args[1])
@@ -101,6 +110,29 @@ func metricOf(t *testing.T, p *goPackage, f *goFile, call *ast.CallExpr) (metric
 		m.labels = append(m.labels, label)
 	}
 	return m, true
+}
+
+// findMetricNames returns every text in the code that looks like the name of a metric,
+// to find definitions that findMetrics does not understand.
+func findMetricNames(t *testing.T) map[string]string {
+	t.Helper()
+	names := map[string]string{}
+	for _, p := range repo(t).packages {
+		for _, f := range p.files {
+			if f.test {
+				continue
+			}
+			ast.Inspect(f.syntax, func(n ast.Node) bool {
+				if lit, ok := n.(*ast.BasicLit); ok {
+					if s, ok := stringOf(lit); ok && metricPattern.MatchString(s) {
+						names[s] = f.at(lit.Pos())
+					}
+				}
+				return true
+			})
+		}
+	}
+	return names
 }
 
 func lintMetrics(t *testing.T, metrics []metric) {
@@ -161,6 +193,8 @@ The private listener of both programs (` + "`observe.listen`" + `) serves metric
 var (
 	linkPattern    = regexp.MustCompile(`!?\[[^\]\n]*\]\(([^)\s]+)\)`)
 	headingPattern = regexp.MustCompile(`(?m)^#+ +(.+)$`)
+	metricPattern  = regexp.MustCompile(`^vigil_[a-z0-9]+_[a-z0-9_]+$`)
+	commentPattern = regexp.MustCompile(`(?s)<!--.*?-->`)
 	fencePattern   = regexp.MustCompile("(?ms)^```.*?^```")
 	codePattern    = regexp.MustCompile("`[^`\n]*`")
 )
@@ -172,7 +206,7 @@ func TestLinksResolve(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		text := codePattern.ReplaceAllString(fencePattern.ReplaceAllString(string(data), ""), "")
+		text := codePattern.ReplaceAllString(fencePattern.ReplaceAllString(commentPattern.ReplaceAllString(string(data), ""), ""), "")
 		for _, match := range linkPattern.FindAllStringSubmatch(text, -1) {
 			checkLink(t, name, match[1])
 		}

@@ -30,7 +30,7 @@ var layers = map[string]int{
 
 	"demo": 8,
 
-	"bench": 9, "lab": 9, "cmd/vigil": 9, "cmd/vigil-agent": 9,
+	"panel/screenshots": 9, "bench": 9, "lab": 9, "cmd/vigil": 9, "cmd/vigil-agent": 9,
 }
 
 // support are packages that exist for tests. Only tests, other support packages and
@@ -42,13 +42,14 @@ var support = map[string]int{
 	"failover/failovertest": 2,
 	"media/mediatest":       2,
 	"media/mediatest/real":  2,
+	"panel/paneltest":       6,
 	"report/reporttest":     4,
 	"store/storetest":       3,
 	"wire/wiretest":         2,
 }
 
 // mayUseSupport are programs that simulate a fleet.
-var mayUseSupport = []string{"demo", "bench", "lab"}
+var mayUseSupport = []string{"demo", "bench", "lab", "panel/screenshots"}
 
 // doors says which packages import an outside module. Everyone else goes through
 // them, so that a module can be replaced in one place.

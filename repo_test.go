@@ -27,7 +27,6 @@ var generated = []string{"wire/wirepb"}
 var directNetwork = map[string]string{
 	"failover":  "it is the one that knows about addresses",
 	"lifecycle": "one datagram to the service manager",
-	"node":      "the doctor asks the node on its own machine",
 	"demo":      "everything is on loopback",
 	"media":     "asks the media server beside it, which has one address",
 	"lab":       "measures with connections of its own",

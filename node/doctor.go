@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"vigil/config"
+	"vigil/failover"
 	"vigil/fleet"
 	"vigil/health"
 )
@@ -162,7 +163,9 @@ func fetchConditions(ctx context.Context, listen string) (health.Report, error) 
 	if err != nil {
 		return health.Report{}, err
 	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	transport := failover.PlainTransport(failover.PlainOptions{Timeout: askTimeout})
+	client := &http.Client{Transport: transport}
+	defer client.CloseIdleConnections()
 	resp, err := client.Do(req)
 	if err != nil {
 		return health.Report{}, err

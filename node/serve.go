@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"vigil/api"
 	"vigil/auth"
 	"vigil/config"
 	"vigil/fleet"
@@ -95,8 +96,9 @@ func (n *Node) runPanel(ctx context.Context, ready func()) error {
 	}
 	n.auth = login
 	n.reports = report.New(n.store, n.view, n.deps.Now)
+	answers := api.New(api.Deps{Reports: n.reports, Log: n.deps.Log, Metrics: n.deps.Metrics})
 	p, err := panel.New(n.cfg.Panel, panel.Deps{
-		Reports: n.reports, Auth: n.auth, API: nil, Health: n.deps.Health,
+		Reports: n.reports, Auth: n.auth, API: answers.Handler(), Health: n.deps.Health,
 		Version: n.deps.Version, Log: n.deps.Log, Metrics: n.deps.Metrics,
 	})
 	if err != nil {
