@@ -20,6 +20,7 @@ const (
 	maxReserveBytes = 256 << 10
 	maxRejectReason = 512 // bytes kept of a reason
 	maxQuarantines  = 64  // files
+	maxRefillSteps  = 8   // merged batches for one packet, on a full disk
 )
 
 func reserveBytes(maxBytes int64) int64 { return min(maxBytes/64, maxReserveBytes) }
@@ -150,12 +151,12 @@ func (c *core) quarantine(d Damage) {
 	c.quarantined += int64(n)
 }
 
-// keepReserve makes the file that relieve gives away. It is filled with bytes that
-// no file system can leave out.
-func (c *core) keepReserve() {
+// keepReserve makes the file that relieve gives away, and reports whether it is
+// there. It is filled with bytes that no file system can leave out.
+func (c *core) keepReserve() bool {
 	f, err := c.opt.FS.Create(c.path(reserveName), 0o600)
 	if err != nil {
-		return // it is there, or cannot be
+		return errors.Is(err, fs.ErrExist)
 	}
 	defer f.Close()
 	data := make([]byte, reserveBytes(c.opt.MaxBytes))
@@ -166,11 +167,29 @@ func (c *core) keepReserve() {
 		x ^= x << 17
 		data[i] = byte(x)
 	}
-	if _, err := f.Write(data); err == nil {
+	if _, err = f.Write(data); err == nil {
 		err = f.Sync()
 	}
 	if err != nil {
 		_ = c.opt.FS.Remove(c.path(reserveName))
+	}
+	return err == nil
+}
+
+// refill brings the reserve back after it was given away. While the disk stays full
+// it merges held records, so that the little space there is goes to packets.
+func (c *core) refill() {
+	for range maxRefillSteps {
+		if !c.lowDisk {
+			return
+		}
+		if c.keepReserve() {
+			c.lowDisk = false
+			return
+		}
+		if merged, err := c.mergeBatch(); !merged || err != nil {
+			return
+		}
 	}
 }
 
@@ -191,7 +210,9 @@ func (c *core) relieve() bool {
 			continue
 		}
 		won = true
-		if e.Name != reserveName {
+		if e.Name == reserveName {
+			c.lowDisk = true
+		} else {
 			c.quarantined -= e.Size
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // and dead letters may take; a part of that stays free, so that merging and moving
 // records never needs more than MaxBytes.
 const (
-	MinMaxBytes = 1 << 20 // of Options.MaxBytes
+	MinMaxBytes = 256 << 10 // of Options.MaxBytes
 
 	segmentShare    = 64      // a segment grows to MaxBytes/64 ...
 	maxSegmentBytes = 4 << 20 // ... and no further
@@ -56,6 +56,7 @@ type core struct {
 	// unsafe: nothing was written since Open, and what was read may not be on disk, so
 	// sending it could use a number twice after a power cut.
 	unsafe      bool
+	lowDisk     bool  // the reserve was given away
 	letterBytes int64 // of the dead-letter file
 	letterBegun bool  // this process has written to it, and its last line is whole
 	quarantined int64 // bytes in quarantine
@@ -111,6 +112,7 @@ func (c *core) append(rec Record) error {
 	if err := c.makeRoom(f.size()); err != nil {
 		return fmt.Errorf("make room for packet %d: %w", rec.Seq, err)
 	}
+	c.refill()
 	seg, offsets, err := c.write([]frame{f})
 	if err != nil && isNoSpace(err) {
 		// Others have filled the disk. Merging is the only way to make room that costs

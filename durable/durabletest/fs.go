@@ -177,6 +177,9 @@ func (f *FS) MkdirAll(dir string, _ fs.FileMode) error {
 	dir = filepath.Clean(dir)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.dirs[dir] && !f.faults.dead {
+		return nil // nothing is at stake
+	}
 	return f.call(OpMkdir, dir, func() error {
 		for ; !f.dirs[dir]; dir = filepath.Dir(dir) {
 			f.dirs[dir] = true
@@ -382,16 +385,15 @@ func (h *file) Close() error {
 	return nil
 }
 
-// apply returns content with the change made; holes are zeros.
+// apply makes the change in content, which it may overwrite; holes are zeros.
 func (w write) apply(content []byte) []byte {
 	end := w.off + int64(len(w.data))
 	if grow := end - int64(len(content)); grow > 0 {
 		content = append(content, make([]byte, grow)...)
 	}
 	if w.truncate {
-		return slices.Clone(content[:w.off])
+		return content[:w.off]
 	}
-	content = slices.Clone(content)
 	copy(content[w.off:], w.data)
 	return content
 }
