@@ -178,15 +178,17 @@ type spark struct {
 }
 
 func sparkOf(points []report.Point, pick func(report.Point) (float64, bool)) spark {
-	top := 0.0
+	top, low := 0.0, math.Inf(1)
 	for _, pt := range points {
 		if v, ok := pick(pt); ok {
-			top = math.Max(top, v)
+			top, low = math.Max(top, v), math.Min(low, v)
 		}
 	}
 	if top == 0 || len(points) < 2 {
 		return spark{}
 	}
+	// A line without an axis shows the shape; the charts below begin at zero.
+	low = math.Max(0, low-(top-low)-0.02*top)
 	var line, area strings.Builder
 	open, startX, lastX := false, 0.0, 0.0
 	shut := func() {
@@ -202,7 +204,7 @@ func sparkOf(points []report.Point, pick func(report.Point) (float64, bool)) spa
 			continue
 		}
 		x := float64(i) * sparkWidth / float64(len(points)-1)
-		y := 2 + (sparkHeight-3)*(1-v/(top*1.05))
+		y := 2 + (sparkHeight-3)*(1-(v-low)/(top-low))
 		verb := "L"
 		if !open {
 			verb, startX, open = "M", x, true

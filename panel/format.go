@@ -125,6 +125,19 @@ func span(n fleet.Int, why string) val {
 	return val{Text: spanText(v)}
 }
 
+// hours shows viewers x time, the measure that is billed by.
+func hours(n fleet.Int, why string) val {
+	v, ok := n.Get()
+	if !ok {
+		return unknown(why)
+	}
+	h := float64(v) / 3.6e6
+	if h < 100 {
+		return val{Text: strconv.FormatFloat(h, 'f', 1, 64), Unit: "viewer hours"}
+	}
+	return val{Text: thousands(int64(math.Round(h))), Unit: "viewer hours"}
+}
+
 func spanText(ms int64) string {
 	d := time.Duration(ms) * time.Millisecond
 	switch {
@@ -170,7 +183,7 @@ func (o old) Text() string { return ageText(o.NowMs - o.AtMs) }
 func funcs(a *assets) template.FuncMap {
 	return template.FuncMap{
 		"asset": a.url, "count": count, "bps": bps, "bytes": bytesVal, "pct": pct, "avg": oneDecimal, "span": span,
-		"spanText": spanText, "utc": utc, "iso": iso, "show": report.Printable, "thousands": thousands,
+		"spanText": spanText, "hours": hours, "utc": utc, "iso": iso, "show": report.Printable, "thousands": thousands,
 		"age":      func(atMs, nowMs int64) old { return old{AtMs: atMs, NowMs: nowMs} },
 		"whyNot":   whyServer,
 		"whyLine":  whyStream,

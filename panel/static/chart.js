@@ -16,7 +16,7 @@ function scaled(v, unit) {
   return `${v.toFixed(digits)} ${prefix[i]}${unit}`.trim();
 }
 const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 1 });
-const viewersText = (v) => (v == null ? "–" : whole.format(v));
+const viewersText = (v) => (v == null ? "–" : whole.format(v < 100 ? v : Math.round(v)));
 const bpsText = (v) => scaled(v, "bit/s");
 
 const short = (v, unit) => {
@@ -99,9 +99,7 @@ function bands(data, known) {
         const x0 = edge(data.t[a] - step);
         const x1 = edge(data.t[b] + step);
         ctx.fillStyle = color("--part");
-        ctx.fillRect(x0, top, x1 - x0, height);
-        ctx.fillStyle = color("--warn");
-        ctx.fillRect(x0, top + height - 3 * ratio, x1 - x0, 3 * ratio);
+        ctx.fillRect(x0, top + height + 1 * ratio, x1 - x0, 4 * ratio);
       }
       ctx.restore();
     },
@@ -203,13 +201,13 @@ function draw(box) {
   const viewers = [{ label: "average", data: data.viewers, stroke: color("--viewers"), fill: fade(color("--viewers"), 12) }];
   if (data.max) viewers.push({ label: "most", data: data.max, stroke: fade(color("--viewers"), 60), width: 1, dash: [3, 3] });
   (data.tech ?? []).slice(0, tones.length).forEach((t, i) => viewers.push({ label: t.name, data: t.viewers, stroke: tones[i], width: 1.2 }));
-  const traffic = [
-    { label: "out", data: data.out, stroke: color("--out"), fill: fade(color("--out"), 10) },
-    { label: "in", data: data.in, stroke: color("--in"), fill: fade(color("--in"), 10) },
-  ];
+  // Out is often a hundred times in: each has a scale of its own.
+  const out = [{ label: "average", data: data.out, stroke: color("--out"), fill: fade(color("--out"), 12) }];
+  const into = [{ label: "average", data: data.in, stroke: color("--in"), fill: fade(color("--in"), 12) }];
   const plots = [
     makePlot(box.querySelector("[data-plot=viewers]"), data, viewers, viewersText, ""),
-    makePlot(box.querySelector("[data-plot=traffic]"), data, traffic, bpsText, "bit/s"),
+    makePlot(box.querySelector("[data-plot=out]"), data, out, bpsText, "bit/s"),
+    makePlot(box.querySelector("[data-plot=in]"), data, into, bpsText, "bit/s"),
   ];
   mounted.set(box, { plots, text: box.dataset.chart });
   sizes.observe(box);

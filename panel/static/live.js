@@ -219,7 +219,7 @@ function show() {
   else if (asOf && age > oldMs) { conn = "old"; word = "Live, no new data"; }
   doc.dataset.conn = conn;
   setText($("live-text"), word);
-  setText($("live-age"), asOf ? (conn === "live" ? ageText(age) : `${ageText(age)} old`) : "");
+  setText($("live-age"), asOf ? `data ${ageText(age)} old` : "");
   $("live-age").title = asOf ? `newest data: ${full.format(asOf)}` : "";
   banner(conn, age);
 }
