@@ -237,7 +237,7 @@ func (s *step) judge() {
 		s.partial(fmt.Sprintf("nginx has several worker processes (%d seen) and each poll shows only one of them: "+
 			"the numbers are true of that worker alone; run the rtmp part with worker_processes 1", s.liveBoots()))
 	case s.reloaded > 0:
-		s.partial(fmt.Sprintf("nginx was reloaded: %d streams that were live go on in the old workers, which its statistics do not show; "+
+		s.partial(fmt.Sprintf("nginx was reloaded: its statistics do not show the old workers, in which streams that were live may go on (%d); "+
 			"they come back when they reconnect", s.reloaded))
 	case s.suspectWorkers():
 		s.partial("viewers wait for streams and no publisher is to be seen anywhere: either all publishers are gone, " +

@@ -184,7 +184,9 @@ func (s *xmlScanner) scanText() (bool, error) {
 }
 
 func (s *xmlScanner) setText(raw []byte) (bool, error) {
-	raw = bytes.TrimRight(raw, "\r\n")
+	for n := len(raw); n > 0 && (raw[n-1] == '\n' || raw[n-1] == '\r'); n-- {
+		raw = raw[:n-1]
+	}
 	if len(s.ends) == 0 {
 		if len(bytes.Trim(raw, " \t\r\n\ufeff")) == 0 {
 			return false, nil
@@ -193,7 +195,9 @@ func (s *xmlScanner) setText(raw []byte) (bool, error) {
 	}
 	// Spaces alone may be a name (nginx-rtmp replaces what it cannot show by spaces),
 	// so only text that is empty without line breaks carries nothing.
-	raw = bytes.TrimLeft(raw, "\r\n")
+	for len(raw) > 0 && (raw[0] == '\n' || raw[0] == '\r') {
+		raw = raw[1:]
+	}
 	if len(raw) == 0 {
 		return false, nil
 	}
@@ -257,7 +261,8 @@ func (s *xmlScanner) scanEnd() error {
 	if err != nil {
 		return err
 	}
-	name := bytes.TrimRight(raw[2:], " \t\r\n")
+	name := raw[2:]
+	name = name[:nameLen(name)]
 	open := s.openName()
 	if len(s.ends) == 0 || !bytes.Equal(name, open) {
 		return fmt.Errorf("%w: </%s> closes <%s>", errXMLSyntax, clip(name), clip(open))
