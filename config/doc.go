@@ -8,7 +8,7 @@
 //	default   the value when nobody gives one, as it would be typed
 //	limit     the smallest and largest value, "1s..5m"
 //	one_of    the allowed words, "auto|text|json"
-//	kind      what a text must be: size, listen, file, url, name, ip, level
+//	kind      what a text must be: size, listen, file, url, name, node, ip, level
 //	required  "true" when there is no sensible default
 //	example   what the example file shows for a required key
 //

@@ -228,7 +228,9 @@ func (f *field) checkText(text string) error {
 	case "url":
 		return checkURL(text)
 	case "name":
-		return checkName(text)
+		return checkName(text, "._-")
+	case "node":
+		return checkName(text, "_-")
 	case "file":
 		if !filepath.IsAbs(text) {
 			return errors.New("must be an absolute path, one that begins with /")
@@ -275,14 +277,16 @@ func checkURL(text string) error {
 	return nil
 }
 
-func checkName(text string) error {
+// checkName takes letters, digits and the given marks. Names become labels of metrics,
+// parts of addresses and names of files.
+func checkName(text, marks string) error {
 	if len(text) > maxNameBytes {
 		return fmt.Errorf("longer than %d bytes", maxNameBytes)
 	}
 	for _, r := range text {
-		ok := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r)
+		ok := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune(marks, r)
 		if !ok {
-			return errors.New("may only have letters, digits, dots, dashes and underscores")
+			return fmt.Errorf("may only have letters, digits and the marks %s", strings.Join(strings.Split(marks, ""), " "))
 		}
 	}
 	return nil

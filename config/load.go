@@ -88,7 +88,7 @@ func LoadAgent(src Source) (*Agent, *Values, error) {
 	if c.Name == "" {
 		c.Name = src.Host
 		l.values.set("name", quote(c.Name), "name of this machine")
-		if err := checkName(c.Name); err != nil || c.Name == "" {
+		if err := checkName(c.Name, "._-"); err != nil || c.Name == "" {
 			l.add("name", "", "is not given, and the name of this machine cannot stand in; write name = \"...\"")
 		}
 	}

@@ -27,7 +27,7 @@ type Service struct {
 // Node is one machine of the installation.
 type Node struct {
 	// Name is what the node is called in logs and metrics. Do not change it later.
-	Name string `toml:"name" required:"true" kind:"name" example:"vigil"`
+	Name string `toml:"name" required:"true" kind:"node" example:"vigil"`
 	// DataDir is the data directory of this node. Empty means the data_dir at the
 	// top of the file.
 	DataDir string `toml:"data_dir" default:"" kind:"file"`
@@ -66,7 +66,7 @@ type Ingest struct {
 	// TLSKeyFile is a PEM file with the private key.
 	TLSKeyFile string `toml:"tls_key_file" default:"" kind:"file"`
 	// MaxPacketBytes is the largest packet taken, compressed.
-	MaxPacketBytes int64 `toml:"max_packet_bytes" default:"4MiB" limit:"64KiB..32MiB" kind:"size"`
+	MaxPacketBytes int64 `toml:"max_packet_bytes" default:"4MiB" limit:"64KiB..8MiB" kind:"size"`
 	// MaxDecodedBytes is the largest packet taken, after decompression.
 	MaxDecodedBytes int64 `toml:"max_decoded_bytes" default:"64MiB" limit:"1MiB..1GiB" kind:"size"`
 	// MaxInFlight is how many requests are worked on at once. More get the answer

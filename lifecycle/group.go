@@ -55,7 +55,7 @@ func Run(ctx context.Context, log *slog.Logger, parts ...Part) error {
 		if cause = waitReady(ctx, r, failed); cause != nil {
 			break
 		}
-		log.Info("part started", "part", part.Name, "took", time.Since(begin))
+		log.Info("part started", "part", part.Name, "took_ms", time.Since(begin).Milliseconds())
 	}
 	if cause == nil {
 		cause = waitEnd(ctx, failed)
@@ -138,10 +138,12 @@ func (r *running) halt(log *slog.Logger, cause error) error {
 	select {
 	case <-r.done:
 	case <-timer.C:
-		log.Error("part did not stop in time", "part", r.part.Name, "timeout", limit)
+		log.Error("part did not stop in time", "part", r.part.Name, "timeout_ms", limit.Milliseconds())
 		return fmt.Errorf("%s: %w", r.part.Name, ErrStuck)
 	}
-	log.Info("part stopped", "part", r.part.Name, "took", time.Since(begin))
+	if r.err == nil {
+		log.Info("part stopped", "part", r.part.Name, "took_ms", time.Since(begin).Milliseconds())
+	}
 	if r.err == nil || errors.Is(cause, r.err) || errors.Is(r.err, context.Canceled) {
 		return nil
 	}

@@ -10,11 +10,11 @@ import (
 
 // ServeHTTP serves on ln until ctx ends, lets running requests finish until the
 // part's deadline, then closes what is left. It closes ln. It returns nil after an
-// orderly stop. A server with a TLS configuration serves TLS.
+// orderly stop. A server whose TLS configuration has a certificate serves TLS.
 func ServeHTTP(ctx context.Context, ln net.Listener, server *http.Server) error {
 	failed := make(chan error, 1)
 	go func() {
-		if server.TLSConfig != nil {
+		if c := server.TLSConfig; c != nil && (c.GetCertificate != nil || len(c.Certificates) > 0) {
 			failed <- server.ServeTLS(ln, "", "")
 			return
 		}

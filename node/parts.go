@@ -55,7 +55,9 @@ func (n *Node) runBus(ctx context.Context, ready func()) error {
 }
 
 func (n *Node) runJournal(ctx context.Context, ready func()) error {
-	j, err := journal.Open(ctx, n.bus, journal.Options{Config: n.cfg.Journal, Log: n.deps.Log, Now: n.deps.Now})
+	j, err := journal.Open(ctx, n.bus, journal.Options{
+		Config: n.cfg.Journal, Log: n.deps.Log, Health: n.deps.Health, Metrics: n.deps.Metrics, Now: n.deps.Now,
+	})
 	if err != nil {
 		return err
 	}
@@ -64,7 +66,7 @@ func (n *Node) runJournal(ctx context.Context, ready func()) error {
 }
 
 func (n *Node) runCatalog(ctx context.Context, ready func()) error {
-	c, err := catalog.Open(ctx, n.bus, catalog.Options{Log: n.deps.Log})
+	c, err := catalog.Open(ctx, n.bus, catalog.Options{Log: n.deps.Log, Now: n.deps.Now})
 	if err != nil {
 		return err
 	}

@@ -72,7 +72,9 @@ func (n *Node) runObserve(ctx context.Context, ready func()) error {
 }
 
 func (n *Node) runIngest(ctx context.Context, ready func()) error {
-	deps := ingest.Deps{Journal: n.journal, Tokens: n.catalog, Log: n.deps.Log, Now: n.deps.Now}
+	deps := ingest.Deps{
+		Journal: n.journal, Tokens: n.catalog, Log: n.deps.Log, Health: n.deps.Health, Metrics: n.deps.Metrics, Now: n.deps.Now,
+	}
 	if n.storage != nil {
 		deps.Stored = n.storage.Stored
 	}
@@ -89,7 +91,8 @@ func (n *Node) runIngest(ctx context.Context, ready func()) error {
 
 func (n *Node) runPanel(ctx context.Context, ready func()) error {
 	login, err := auth.New(auth.Options{
-		Users: n.catalog, Sessions: n.catalog, SessionFor: n.cfg.Panel.SessionFor, Log: n.deps.Log, Now: n.deps.Now,
+		Users: n.catalog, Sessions: n.catalog, SessionFor: n.cfg.Panel.SessionFor,
+		Log: n.deps.Log, Metrics: n.deps.Metrics, Now: n.deps.Now,
 	})
 	if err != nil {
 		return err
