@@ -25,7 +25,7 @@ func (s *step) findBoot() {
 	}
 	// A process that is not new, beside another that was seen a moment ago, is
 	// another worker. Anything else replaces what was there.
-	sibling := s.rules.workers && s.basis == basisNone && now.isKnown && len(s.boots) > 0
+	sibling := s.rules.workers && now.isKnown && len(s.boots) > 0 && (s.basis == basisNone || s.sameGeneration(now))
 	if !sibling {
 		s.replaceBoots()
 	}
@@ -40,6 +40,17 @@ func (s *step) findBoot() {
 	}
 	s.out.Server.BootID = s.b.label
 	s.b.startedMs = s.r.Server.StartedMs
+}
+
+// sameGeneration reports whether another process began together with one that was
+// seen, as the workers of one nginx do.
+func (s *step) sameGeneration(now origin) bool {
+	for _, b := range s.boots {
+		if !b.retired && b.name != now.name && b.isKnown && near(b.monoMs, now.monoMs, s.toleranceMs) {
+			return true
+		}
+	}
+	return false
 }
 
 // knownBoot returns the boot whose counters the reading continues. A process number

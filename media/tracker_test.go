@@ -400,6 +400,19 @@ func TestSeveralWorkersArePartialAndMakeNoGarbage(t *testing.T) {
 	expect(t, "events", reasons(snap), "")
 }
 
+func TestWorkersThatBeganTogetherAreNoReload(t *testing.T) {
+	t.Parallel()
+	snap := follow(t,
+		nginx(1000, "7", 900, live("a", 910, 10, 10)),
+		nginx(1010, "8", 1009).bytes(5, 5), // a reload
+		nginx(1020, "9", 1009, live("b", 1015, 700, 0)).bytes(800, 0))
+	expect(t, "workers", snap.Server.Workers, fleet.Of(2))
+	expect(t, "detail", strings.Contains(snap.Detail, "several worker"), true)
+	expect(t, "Totals.BytesIn", snap.Totals.BytesIn, fleet.Of(800)) // all since it began: nobody had counted it
+	expect(t, "BytesIn", row(t, snap, "b").BytesIn, fleet.Of(700))
+	expect(t, "events", reasons(snap), "b:publish:online")
+}
+
 func TestViewersWithoutAnyPublisherAreSuspicious(t *testing.T) {
 	t.Parallel()
 	tracker := NewTracker(TrackerOptions{})
