@@ -86,6 +86,8 @@ type Fleet struct {
 	watch   int64 // ms
 	start   int64 // Unix ms
 	origin  int64 // Unix ms; all closed forms count from here
+	video   []Media
+	audio   []Media
 	servers []lazyServer
 }
 
@@ -102,6 +104,8 @@ func New(cfg Config) *Fleet {
 		day:     cfg.Day.Milliseconds(),
 		watch:   max(cfg.Watch.Milliseconds(), 20),
 		start:   cfg.Start.UnixMilli(),
+		video:   videoMedia(),
+		audio:   audioMedia(),
 		servers: make([]lazyServer, cfg.Servers),
 	}
 	f.origin = f.start - historyDays*f.day

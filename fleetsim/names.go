@@ -27,10 +27,10 @@ type Media struct {
 func (s *Server) pickMedia(seed uint64) *Media {
 	h := hash2(seed, 10)
 	if s.product == ProductIcecast {
-		table := audioMedia()
+		table := s.fleet.audio
 		return &table[min(h%uint64(len(table)), (h>>32)%uint64(len(table)))]
 	}
-	table := videoMedia()
+	table := s.fleet.video
 	return &table[h%uint64(len(table))]
 }
 

@@ -43,10 +43,11 @@ func (f *Fleet) publications(seed uint64, index int) (pubs []publication, endles
 	if !f.cfg.Churn || index == 0 || hash2(seed, 3)%3 == 0 {
 		return []publication{{start: 0, end: f.day}}, true
 	}
-	// 2 to 48 a day: long ones as well as the quarter of an hour.
-	choices := [...]int64{2, 4, 8, 24, 48}
+	// From one a day to one an hour.
+	choices := [...]int64{1, 2, 4, 8, 24}
 	n := choices[hash2(seed, 4)%uint64(len(choices))]
 	slot := f.day / n
+	pubs = make([]publication, 0, n)
 	for j := range n {
 		h := hash3(seed, 5, uint64(j))
 		length := between(h, slot/3, slot*9/10)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/xml"
 	"fmt"
+	"net"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -131,6 +132,10 @@ const icecastConfig = `<icecast>
 </icecast>
 `
 
+// settleTime is how long Icecast is left alone after it begins to listen: 2.4.4 can
+// crash (segmentation fault) on a request in its first moments.
+const settleTime = 300 * time.Millisecond
+
 // Start starts Icecast again after it was stopped or killed, on the same port.
 func (i *Icecast) Start(ctx context.Context) error {
 	p, err := i.lab.start(i.dir, "icecast2", i.binary, "-c", filepath.Join(i.dir, "icecast.xml"))
@@ -138,8 +143,19 @@ func (i *Icecast) Start(ctx context.Context) error {
 		return err
 	}
 	i.Process = p
-	// For some ms after its start the pages lack most of the server's own fields, and the
-	// JSON page is not even JSON.
+	err = p.await(ctx, "icecast listens", func(ctx context.Context) error {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", strings.TrimPrefix(i.URL, "http://"))
+		if err == nil {
+			err = conn.Close()
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	time.Sleep(settleTime)
+	// Then, too, the pages may still lack most of the server's own fields, and the JSON
+	// page not be JSON.
 	return p.await(ctx, "icecast answers", func(ctx context.Context) error {
 		page, err := i.Stats(ctx)
 		if err == nil && !(strings.Contains(string(page), "<server_id>") && strings.Contains(string(page), "<stats>")) {

@@ -17,6 +17,9 @@ import (
 // taken by somebody else in the meantime.
 const startAttempts = 3
 
+// reloadAnswers is how many answers in a row must come from new workers.
+const reloadAnswers = 10
+
 // NginxOptions describe a private nginx with its rtmp module.
 type NginxOptions struct {
 	Workers  int      // default 1
@@ -154,20 +157,30 @@ func (n *Nginx) Restart(ctx context.Context) error {
 	return n.Start(ctx)
 }
 
-// Reload sends HUP and waits until the new worker answers. Sessions stay with the old
-// one.
+// Reload sends HUP and waits until only new workers answer: for a moment both do.
+// Sessions stay with the old ones.
 func (n *Nginx) Reload(ctx context.Context) error {
-	before, err := n.workerPID(ctx)
-	if err != nil {
-		return err
+	old := map[int]bool{}
+	for range 1 + 50*(n.opts.Workers-1) { // each answer comes from any of them
+		pid, err := n.workerPID(ctx)
+		if err != nil {
+			return err
+		}
+		old[pid] = true
 	}
 	if err := n.Signal(syscall.SIGHUP); err != nil {
 		return err
 	}
-	return n.await(ctx, "a new worker answers", func(ctx context.Context) error {
+	inRow := 0
+	return n.await(ctx, "only new workers answer", func(ctx context.Context) error {
 		now, err := n.workerPID(ctx)
-		if err == nil && now == before {
-			err = fmt.Errorf("worker %d still answers", before)
+		if err == nil && !old[now] {
+			inRow++
+		} else {
+			inRow = 0
+		}
+		if err == nil && inRow < reloadAnswers {
+			err = fmt.Errorf("worker %d answered", now)
 		}
 		return err
 	})
@@ -178,6 +191,11 @@ func (n *Nginx) workerPID(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	return workerOf(page)
+}
+
+// workerOf returns the process id of the worker that made a page.
+func workerOf(page []byte) (int, error) {
 	_, rest, _ := strings.Cut(string(page), "<pid>")
 	pid, _, _ := strings.Cut(rest, "</pid>")
 	return strconv.Atoi(pid)
