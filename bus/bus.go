@@ -104,6 +104,10 @@ var namePattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 // Open starts the server and waits until it serves. It fails when another process has
 // the directory open.
 func Open(ctx context.Context, o Options) (*Bus, error) {
+	return open(ctx, o, watchTiming{every: watchEvery, backoff: restartBackoff})
+}
+
+func open(ctx context.Context, o Options, timing watchTiming) (*Bus, error) {
 	if !namePattern.MatchString(o.Name) {
 		return nil, fmt.Errorf("bus name %q: want letters, digits, dash, underscore", o.Name)
 	}
@@ -127,7 +131,7 @@ func Open(ctx context.Context, o Options) (*Bus, error) {
 	}
 	watchCtx, stop := context.WithCancel(context.Background())
 	b.stop = stop
-	b.watcher.Go(func() { b.watch(watchCtx) })
+	b.watcher.Go(func() { b.watch(watchCtx, timing) })
 	return b, nil
 }
 

@@ -10,7 +10,7 @@ import (
 	"vigil/durable"
 )
 
-func open(t *testing.T, dir string) *Bus {
+func openBus(t *testing.T, dir string) *Bus {
 	t.Helper()
 	b, err := Open(t.Context(), Options{Name: "test", Dir: dir})
 	if err != nil {
@@ -52,7 +52,7 @@ func readAll(t *testing.T, s *Stream, after, through uint64) []Message {
 func TestPublishedMessagesAreThereAfterReopening(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	b := open(t, dir)
+	b := openBus(t, dir)
 	s := openStream(t, b, StreamConfig{Name: "one", Metadata: map[string]string{"id": "first"}})
 	for i := range 10 {
 		seq, err := s.Publish(t.Context(), fmt.Appendf(nil, "message %d", i+1))
@@ -63,7 +63,7 @@ func TestPublishedMessagesAreThereAfterReopening(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Fatalf("Close: %v", err)
 	}
-	b = open(t, dir)
+	b = openBus(t, dir)
 	if b.StartTook() <= 0 {
 		t.Errorf("StartTook = %v", b.StartTook())
 	}
@@ -88,17 +88,17 @@ func TestPublishedMessagesAreThereAfterReopening(t *testing.T) {
 func TestTwoBusesCannotShareADirectory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	open(t, dir)
+	openBus(t, dir)
 	if _, err := Open(t.Context(), Options{Name: "other", Dir: dir}); !errors.Is(err, durable.ErrLocked) {
 		t.Errorf("second Open = %v, want ErrLocked", err)
 	}
-	other := open(t, t.TempDir())
+	other := openBus(t, t.TempDir())
 	openStream(t, other, StreamConfig{Name: "one"})
 }
 
 func TestFullStreamRefusesAndDiscardsNothing(t *testing.T) {
 	t.Parallel()
-	b := open(t, t.TempDir())
+	b := openBus(t, t.TempDir())
 	s := openStream(t, b, StreamConfig{Name: "small", MaxBytes: 64 << 10})
 	var stored uint64
 	for {
@@ -133,7 +133,7 @@ func TestFullStreamRefusesAndDiscardsNothing(t *testing.T) {
 // reader and a publisher go on.
 func TestReaderAndPublisherSurviveARestartOfTheStorage(t *testing.T) {
 	t.Parallel()
-	b := open(t, t.TempDir())
+	b := openBus(t, t.TempDir())
 	s := openStream(t, b, StreamConfig{Name: "one"})
 	for range 3 {
 		if _, err := s.Publish(t.Context(), []byte("before")); err != nil {
@@ -167,7 +167,7 @@ func TestReaderAndPublisherSurviveARestartOfTheStorage(t *testing.T) {
 func TestBucketComparesRevisions(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	b := open(t, dir)
+	b := openBus(t, dir)
 	k, err := b.OpenBucket(t.Context(), BucketConfig{Name: "things"})
 	if err != nil {
 		t.Fatal(err)
@@ -235,7 +235,7 @@ func TestOpenRefusesBadNames(t *testing.T) {
 
 func TestReadEndsWhenTheBusCloses(t *testing.T) {
 	t.Parallel()
-	b := open(t, t.TempDir())
+	b := openBus(t, t.TempDir())
 	s := openStream(t, b, StreamConfig{Name: "one"})
 	ended := make(chan error, 1)
 	go func() { ended <- s.Read(context.Background(), 0, func(Message) error { return nil }) }()

@@ -22,15 +22,18 @@ const (
 	probeBytes         = 1 << 20 // a test write: less free space than this is none
 )
 
+// watchTiming is the pace of the watch; tests are faster.
+type watchTiming struct{ every, backoff time.Duration }
+
 const conditionCode = "bus-cannot-write"
 
 // watch asks the server whether it can write. After a write error it stops writing to
 // that stream for ever, or to all when the disk is full, so somebody has to begin its
 // storage anew; otherwise a disk that was full for a minute would need a human.
-func (b *Bus) watch(ctx context.Context) {
-	ticker := time.NewTicker(watchEvery)
+func (b *Bus) watch(ctx context.Context, timing watchTiming) {
+	ticker := time.NewTicker(timing.every)
 	defer ticker.Stop()
-	backoff := restartBackoff
+	backoff := timing.backoff
 	var nextTry time.Time
 	for {
 		select {
@@ -42,10 +45,8 @@ func (b *Bus) watch(ctx context.Context) {
 		if problem == "" {
 			b.metrics.healthy.Set(1)
 			b.options.Health.Clear(conditionCode)
-			backoff = restartBackoff
-			if used := b.srv.JetStreamConfig(); used != nil {
-				b.metrics.storeBytes.Set(float64(b.usedBytes()))
-			}
+			backoff = timing.backoff
+			b.metrics.storeBytes.Set(float64(b.usedBytes()))
 			continue
 		}
 		b.metrics.healthy.Set(0)

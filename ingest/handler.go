@@ -286,10 +286,14 @@ func (i *Ingest) servePing(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]any{"ok": true, "token": token.ID, "agents": token.Agent, "time_ms": i.now().UnixMilli()})
 }
 
-// writeError answers with the JSON that wire describes. The answer does not wait for a
-// body that nobody wants: net/http would read it first.
+// writeError answers with the JSON that wire describes.
+//
+// net/http reads what is left of a small body before it answers, so that the
+// connection can be used again: that is cheaper for everybody than a new one. It gets
+// little time for it. (EnableFullDuplex would answer first; tried with Go 1.26, the
+// connections then break.)
 func writeError(w http.ResponseWriter, err error) {
-	_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/2 needs no asking
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(unwantedBodyTimeout))
 	shown := &fleet.Error{Kind: fleet.KindInternal, Message: "the service made a mistake", Hint: "send it again later"}
 	if known, ok := errors.AsType[*fleet.Error](err); ok {
 		shown = known

@@ -43,9 +43,11 @@ const (
 	readHeaderTimeout = 5 * time.Second
 	bodyTimeout       = 20 * time.Second // a full-size packet over a slow line
 	idleTimeout       = 2 * time.Minute
-	writeSlack        = 10 * time.Second // for the answer itself, beyond body and journal
-	maxHeaderBytes    = 16 << 10
-	maxStreams        = 128 // of one HTTP/2 connection
+
+	unwantedBodyTimeout = 2 * time.Second  // for the rest of a body whose request was refused
+	writeSlack          = 10 * time.Second // for the answer itself, beyond body and journal
+	maxHeaderBytes      = 16 << 10
+	maxStreams          = 128 // of one HTTP/2 connection
 
 	maxKeyBytes  = 512
 	maxHostBytes = 253

@@ -405,8 +405,8 @@ func (s *site) listen() string {
 	return ln.Addr().String()
 }
 
-// The refusal comes before the body: the connection never sends one.
-func TestBusyIsSaidBeforeTheBody(t *testing.T) {
+// The refusal does not depend on the body: this connection never sends one.
+func TestBusyIsSaidWithoutTheBody(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, config.Ingest{MaxInFlight: 1})
 	inside, leave := make(chan struct{}), make(chan struct{})
