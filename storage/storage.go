@@ -6,11 +6,18 @@
 // new position and the new dedup state in one transaction; only then the live view and
 // Stored learn of them. After any failure the store is opened anew and everything starts from
 // its positions, so there is one way to recover, and it is the way to start.
+//
+// A packet that cannot be counted is never lost without a word: it goes to the
+// dead-letter file, a gap in its place goes to the store, and a condition says so.
 package storage
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"vigil/config"
@@ -20,13 +27,36 @@ import (
 	"vigil/live"
 	"vigil/observe"
 	"vigil/store"
+	"vigil/wire"
+)
+
+const (
+	// defaultApplyEvery is the longest wait of a packet before its transaction.
+	defaultApplyEvery = 200 * time.Millisecond
+	// maxBatchPackets and maxBatchRows end the wait early: a transaction of this size
+	// takes about a tenth of a second.
+	maxBatchPackets = 500
+	maxBatchRows    = 100_000
+	// queuedMessages is how many decoded messages of each shard wait for a transaction.
+	queuedMessages = 4
+	// maintainEvery is how often the store is asked whether anything is due.
+	maintainEvery = 5 * time.Second
+	// recentFor is how far back the live view is rebuilt at a start.
+	recentFor = 24 * time.Hour
+	// maxAhead is how far in the future a packet may be.
+	maxAhead = 24 * time.Hour
+	// The waits between attempts after a failure.
+	firstBackoff = 500 * time.Millisecond
+	maxBackoff   = 30 * time.Second
 )
 
 // Journal is what storage reads.
 type Journal interface {
 	Shards() []string
+	// Read calls fn for every message after a position and follows. See journal.Journal.
 	Read(ctx context.Context, shard string, after uint64, fn func(journal.Message) error) error
 	Last(ctx context.Context, shard string) (uint64, error)
+	// Applied says what need not be kept for this storage any more.
 	Applied(shard string, upTo uint64) error
 }
 
@@ -43,7 +73,8 @@ type Deps struct {
 	Journal Journal
 	Store   Store
 	Live    *live.View
-	Dir     string // for the dead-letter file
+	Dir     string       // for the dead-letter file
+	Limits  *wire.Limits // of packets; nil: well above what ingest lets through
 	Log     *slog.Logger
 	Metrics *observe.Registry
 	Health  *health.Registry
@@ -55,28 +86,161 @@ type Stats struct {
 	PacketsApplied     int64
 	PacketsDuplicate   int64
 	PacketsConflict    int64 // a merged packet that overlaps what is stored: left out
-	PacketsQuarantined int64 // undecodable: in the dead-letter file
+	PacketsQuarantined int64 // undecodable or impossible: in the dead-letter file
 	RowsApplied        int64 // stream samples
 	Transactions       int64
 	NewestMs           int64         // end of the newest interval applied
-	Lag                time.Duration // from ingest to stored, of the newest transaction
+	Lag                time.Duration // from ingest to stored, of the oldest packet in the newest transaction
 }
 
-// Storage is the role that applies the journal.
-type Storage struct{}
+// Storage is the role that applies the journal. Run is called once; everything else is
+// safe for concurrent use.
+type Storage struct {
+	cfg     config.Storage
+	deps    Deps
+	codec   *wire.Codec
+	log     *slog.Logger
+	metrics *metrics
+	dead    *deadLetters
+	// step is called between the steps of a transaction with the name of what comes
+	// next; tests fail there.
+	step func(name string) error
+
+	ready     chan struct{}
+	readyOnce sync.Once
+	rebuilt   bool // the live view, once per process; owned by Run
+
+	mu     sync.RWMutex
+	loaded bool                               // guarded by mu
+	ledger map[store.AgentEpoch]*fleet.SeqSet // what is on disk; sets are replaced, never changed; guarded by mu
+
+	applied, duplicate, conflict, quarantined atomic.Int64
+	rows, transactions, newestMs, lag         atomic.Int64
+}
 
 // New checks its arguments. It opens and starts nothing.
-func New(cfg config.Storage, deps Deps) (*Storage, error) { return &Storage{}, nil }
+func New(cfg config.Storage, deps Deps) (*Storage, error) {
+	if deps.Journal == nil || deps.Store == nil || deps.Live == nil || deps.Dir == "" {
+		return nil, errors.New("storage: journal, store, live view and directory are needed")
+	}
+	if cfg.ApplyEvery <= 0 {
+		cfg.ApplyEvery = defaultApplyEvery
+	}
+	if deps.Log == nil {
+		deps.Log = observe.Discard()
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	limits := generousLimits()
+	if deps.Limits != nil {
+		limits = *deps.Limits
+	}
+	codec, err := wire.NewCodec(limits)
+	if err != nil {
+		return nil, fmt.Errorf("make codec: %w", err)
+	}
+	s := &Storage{
+		cfg: cfg, deps: deps, log: deps.Log, codec: codec, ready: make(chan struct{}),
+		step: func(string) error { return nil }, ledger: map[store.AgentEpoch]*fleet.SeqSet{},
+		dead: newDeadLetters(deps.Dir),
+	}
+	s.metrics = newMetrics(deps.Metrics, s)
+	return s, nil
+}
 
-// Run applies the journal until ctx ends.
-func (s *Storage) Run(ctx context.Context) error { return nil }
+// generousLimits only keep memory bounded: what ingest acknowledged must be applied,
+// whatever its limits were configured to.
+func generousLimits() wire.Limits {
+	l := wire.DefaultLimits()
+	l.CompressedBytes *= 8
+	l.DecodedBytes *= 8
+	l.Rows *= 4
+	l.Streams, l.Events, l.Sessions = l.Rows, l.Rows, l.Rows
+	return l
+}
+
+// Run applies the journal until ctx ends. It survives failures of the store and the
+// journal: it starts again from what is on disk.
+func (s *Storage) Run(ctx context.Context) error {
+	s.deps.Health.Set(catchingUp)
+	backoff := firstBackoff
+	for {
+		applied := s.transactions.Load()
+		err := s.follow(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if s.transactions.Load() > applied {
+			backoff = firstBackoff
+		}
+		s.metrics.restarts.Inc()
+		s.deps.Health.Set(failing(err))
+		s.log.Error("storage stopped and starts again from its positions", "err", err, "wait", backoff)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(backoff):
+		}
+		backoff = min(backoff*2, maxBackoff)
+		if err := s.deps.Store.Reopen(ctx); err != nil {
+			s.log.Error("store did not open", "err", err)
+		}
+	}
+}
 
 // Ready is closed when everything that was in the journal at the start is applied.
-func (s *Storage) Ready() <-chan struct{} { return nil }
+func (s *Storage) Ready() <-chan struct{} { return s.ready }
 
 // Stored returns the packets of an agent and epoch that are on disk here; false when
 // storage has not started yet or never heard of them. The set is the caller's.
-func (s *Storage) Stored(agent string, epoch uint64) (*fleet.SeqSet, bool) { return nil, false }
+func (s *Storage) Stored(agent string, epoch uint64) (*fleet.SeqSet, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	set, found := s.ledger[store.AgentEpoch{Agent: agent, Epoch: epoch}]
+	if !found || !s.loaded {
+		return nil, false
+	}
+	return set.Clone(), true
+}
 
 // Stats returns counters.
-func (s *Storage) Stats() Stats { return Stats{} }
+func (s *Storage) Stats() Stats {
+	return Stats{
+		PacketsApplied: s.applied.Load(), PacketsDuplicate: s.duplicate.Load(), PacketsConflict: s.conflict.Load(),
+		PacketsQuarantined: s.quarantined.Load(), RowsApplied: s.rows.Load(), Transactions: s.transactions.Load(),
+		NewestMs: s.newestMs.Load(), Lag: time.Duration(s.lag.Load()),
+	}
+}
+
+// load reads from the store what was applied, and rebuilds the live view at the first
+// time.
+func (s *Storage) load(ctx context.Context) (map[string]uint64, error) {
+	list, err := s.deps.Store.Positions(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read positions: %w", err)
+	}
+	positions := make(map[string]uint64, len(list))
+	for _, p := range list {
+		positions[p.Shard] = p.Seq
+	}
+	ledger, err := s.deps.Store.Ledger(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read ledger: %w", err)
+	}
+	s.mu.Lock()
+	s.ledger, s.loaded = ledger, true
+	s.mu.Unlock()
+	if s.rebuilt {
+		return positions, nil
+	}
+	recent, err := s.deps.Store.Recent(ctx, s.deps.Now().Add(-recentFor))
+	if err != nil {
+		return nil, fmt.Errorf("rebuild live view: %w", err)
+	}
+	for i := range recent {
+		s.deps.Live.Apply(recent[i].Agent, recent[i].Received, &recent[i].Snapshot)
+	}
+	s.rebuilt = true
+	return positions, nil
+}

@@ -29,6 +29,13 @@ type Batch struct {
 	Received  []time.Time                  // when ingest took each packet
 	Positions []Position                   // after the batch
 	Ledger    map[AgentEpoch]*fleet.SeqSet // complete new state of every agent and epoch the batch touched
+	Gaps      []ReceivedGap                // packets that the service itself gave up
+}
+
+// ReceivedGap is a gap and when it became known.
+type ReceivedGap struct {
+	AgentGap
+	Received time.Time
 }
 
 // Writer is the one writer of a store. Not safe for concurrent use, but it may be

@@ -169,6 +169,11 @@ func (a *applying) fill(b *store.Batch) error {
 			return err
 		}
 	}
+	for _, g := range b.Gaps {
+		if err := a.gap(g.AgentGap, g.Received.UnixMilli()); err != nil {
+			return err
+		}
+	}
 	if err := a.names(b); err != nil {
 		return err
 	}
@@ -282,31 +287,28 @@ func (a *applying) packet(p *fleet.Packet, receivedMs int64) error {
 	if err := app.next(); err != nil {
 		return err
 	}
-	return a.gaps(p, receivedMs)
-}
-
-func (a *applying) gaps(p *fleet.Packet, receivedMs int64) error {
-	if len(p.Gaps) == 0 {
-		return nil
-	}
-	app, err := a.to("agent_gap", gapColumns)
-	if err != nil {
-		return err
-	}
 	for _, g := range p.Gaps {
-		app.text(0, p.ID.Agent)
-		app.u64(1, p.ID.Epoch)
-		app.u64(2, g.FirstSeq)
-		app.u64(3, g.LastSeq)
-		app.int(4, g.FromMs)
-		app.int(5, g.ToMs)
-		app.text(6, g.Reason)
-		app.i64(7, receivedMs)
-		if err := app.next(); err != nil {
+		if err := a.gap(store.AgentGap{Agent: p.ID.Agent, Epoch: p.ID.Epoch, Gap: g}, receivedMs); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (a *applying) gap(g store.AgentGap, receivedMs int64) error {
+	app, err := a.to("agent_gap", gapColumns)
+	if err != nil {
+		return err
+	}
+	app.text(0, g.Agent)
+	app.u64(1, g.Epoch)
+	app.u64(2, g.FirstSeq)
+	app.u64(3, g.LastSeq)
+	app.int(4, g.FromMs)
+	app.int(5, g.ToMs)
+	app.text(6, g.Reason)
+	app.i64(7, receivedMs)
+	return app.next()
 }
 
 // encodeAhead packs the ranges above the high-water mark: for each one the distance of

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"vigil/fleet"
@@ -26,6 +29,7 @@ func (r *reading) recent(sinceMs int64) ([]store.RecentSnapshot, error) {
 	}
 	var list []store.RecentSnapshot
 	byID := map[uint64]int{}
+	times := map[int64]bool{}
 	err = r.query(fmt.Sprintf(newestServers, servers)+`
 		SELECT n.server_id, d.server, n.ts_ms, n.interval_ms, n.received_ms, n.status, n.flags, n.covered_ms, n.viewers, n.viewers_max, n.viewer_ms,
 			n.bytes_in, n.bytes_out, n.conns_accepted, n.conns_rejected, n.conns_now, n.streams_now, n.publishers_now, n.cpu_milli_pct, n.mem_rss_bytes,
@@ -35,13 +39,14 @@ func (r *reading) recent(sinceMs int64) ([]store.RecentSnapshot, error) {
 		ORDER BY d.server`, func(rows *sql.Rows) error {
 		id, snapshot, err := scanServer(rows)
 		byID[id] = len(list)
+		times[snapshot.Snapshot.AtMs] = true
 		list = append(list, snapshot)
 		return err
 	})
 	if err != nil || len(list) == 0 {
 		return list, err
 	}
-	return list, r.recentStreams(servers, sinceMs, func(serverID uint64) *fleet.Snapshot {
+	return list, r.recentStreams(servers, slices.Sorted(maps.Keys(times)), func(serverID uint64) *fleet.Snapshot {
 		i, found := byID[serverID]
 		if !found {
 			return nil
@@ -80,8 +85,8 @@ func scanServer(rows *sql.Rows) (uint64, store.RecentSnapshot, error) {
 
 // recentStreams adds the streams of the newest snapshots. Part rows come behind the
 // row of their stream.
-func (r *reading) recentStreams(servers string, sinceMs int64, snapshotOf func(serverID uint64) *fleet.Snapshot) error {
-	streams, err := r.rawSource(&streamKind, sinceMs, maxTimeMs, 0, false)
+func (r *reading) recentStreams(servers string, times []int64, snapshotOf func(serverID uint64) *fleet.Snapshot) error {
+	streams, err := r.streamsAt(times)
 	if err != nil {
 		return err
 	}
@@ -115,6 +120,25 @@ func (r *reading) recentStreams(servers string, sinceMs int64, snapshotOf func(s
 		snapshot.Streams = append(snapshot.Streams, sample)
 		return nil
 	})
+}
+
+// streamsAt is the table of the raw rows of streams from the files that can have rows of
+// one of the given times, which are sorted. A server that has long been silent must not
+// make all files between then and now be read.
+func (r *reading) streamsAt(times []int64) (string, error) {
+	files, err := r.present("kind = 'stream' AND tier = 'raw'")
+	if err != nil {
+		return "", err
+	}
+	files = slices.DeleteFunc(files, func(f parquetFile) bool {
+		i, _ := slices.BinarySearch(times, f.minMs)
+		return i == len(times) || times[i] > f.maxMs
+	})
+	branches := []string{"SELECT * FROM " + streamKind.hotTable(0), "SELECT * FROM " + streamKind.hotTable(1)}
+	if len(files) > 0 {
+		branches = append(branches, "SELECT * FROM "+r.db.readParquet(files))
+	}
+	return "(" + strings.Join(branches, " UNION ALL ") + ")", nil
 }
 
 func scanStream(rows *sql.Rows) (serverID, streamID uint64, part bool, s fleet.StreamSample, err error) {
