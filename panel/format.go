@@ -184,15 +184,16 @@ func funcs(a *assets) template.FuncMap {
 	return template.FuncMap{
 		"asset": a.url, "count": count, "bps": bps, "bytes": bytesVal, "pct": pct, "avg": oneDecimal, "span": span,
 		"spanText": spanText, "hours": hours, "utc": utc, "iso": iso, "show": report.Printable, "thousands": thousands,
-		"age":      func(atMs, nowMs int64) old { return old{AtMs: atMs, NowMs: nowMs} },
-		"whyNot":   whyServer,
-		"whyLine":  whyStream,
-		"badge":    badgeOf,
-		"int":      fleet.Of,
-		"last":     func(last bool, v val) val { v.Last = last; return v },
-		"words":    func(s string) string { return strings.ReplaceAll(s, "_", " ") },
-		"sentence": sentence,
-		"list":     func(items ...string) []string { return items },
+		"age":         func(atMs, nowMs int64) old { return old{AtMs: atMs, NowMs: nowMs} },
+		"whyNot":      whyServer,
+		"whyLine":     whyStream,
+		"badge":       badgeOf,
+		"streamBadge": streamBadge,
+		"int":         fleet.Of,
+		"last":        func(last bool, v val) val { v.Last = last; return v },
+		"words":       func(s string) string { return strings.ReplaceAll(s, "_", " ") },
+		"sentence":    sentence,
+		"list":        func(items ...string) []string { return items },
 	}
 }
 
@@ -251,6 +252,17 @@ var badges = map[string]badge{
 	"offline":  {"quiet", "off", "Off air", "no publisher is connected"},
 	"hidden":   {"warn", "hidden", "Not seen", "it may still run, but the last poll could not see it"},
 	"complete": {"ok", "ok", "Complete", ""},
+}
+
+// streamBadge says silent before anything else: what a stream did when it was last
+// seen says little about what it does now.
+func streamBadge(s report.Stream) badge {
+	if s.Silent {
+		b := badges["silent"]
+		b.Help = "its server sends no packets; the numbers are the last known"
+		return b
+	}
+	return badgeOf(s.State)
 }
 
 func badgeOf(state string) badge {

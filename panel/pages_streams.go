@@ -46,7 +46,7 @@ func (p *Panel) streamsList(r *http.Request) (*streamsView, error) {
 	v := &streamsView{Streams: *list, Query: q, NowMs: list.AtMs}
 	v.Pager = pagerOf("/streams", values, q.Offset, q.Limit, len(list.Rows), list.Matched)
 	v.Cols = columnsOf("/streams", values, q.Sort, q.Ascending, []column{
-		{Label: "Stream"}, {Label: "Server", Class: "wide"}, {Label: "State"}, {Label: "Viewers", Class: "r"},
+		{Label: "Stream"}, {Label: "Server", Class: "wide"}, {Label: "State", Class: "narrow-hide"}, {Label: "Viewers", Class: "r"},
 		{Label: "Out", Class: "r"}, {Label: "In", Class: "r wide"}, {Label: "Format", Class: "wide"}, {Label: "On air for", Class: "r wide"},
 	}, []string{"name", "server", "", "viewers", "out_bps", "in_bps", "", "since"})
 	for _, s := range report.StreamStates() {

@@ -160,7 +160,7 @@ function makePlot(figure, data, lines, text, unit) {
   const grid = { stroke: color("--grid"), width: 1 };
   const plot = new uPlot({
     width: Math.max(200, canvas.clientWidth), height: height(),
-    padding: [8, 4, 0, 0],
+    padding: [8, 18, 0, 0],
     legend: { show: false },
     cursor: { sync: { key: "vigil" }, y: false, drag: { x: false, y: false }, points: { size: 7 } },
     scales: {
