@@ -104,11 +104,11 @@ type Storage struct {
 	dead    *deadLetters
 	// step is called between the steps of a transaction with the name of what comes
 	// next; tests fail there.
-	step func(name string) error
+	step    func(name string) error
+	backoff time.Duration // the first wait after a failure
 
 	ready     chan struct{}
 	readyOnce sync.Once
-	rebuilt   bool // the live view, once per process; owned by Run
 
 	mu     sync.RWMutex
 	loaded bool                               // guarded by mu
@@ -142,7 +142,7 @@ func New(cfg config.Storage, deps Deps) (*Storage, error) {
 	}
 	s := &Storage{
 		cfg: cfg, deps: deps, log: deps.Log, codec: codec, ready: make(chan struct{}),
-		step: func(string) error { return nil }, ledger: map[store.AgentEpoch]*fleet.SeqSet{},
+		step: func(string) error { return nil }, backoff: firstBackoff, ledger: map[store.AgentEpoch]*fleet.SeqSet{},
 		dead: newDeadLetters(deps.Dir),
 	}
 	s.metrics = newMetrics(deps.Metrics, s)
@@ -164,7 +164,7 @@ func generousLimits() wire.Limits {
 // journal: it starts again from what is on disk.
 func (s *Storage) Run(ctx context.Context) error {
 	s.deps.Health.Set(catchingUp)
-	backoff := firstBackoff
+	backoff := s.backoff
 	for {
 		applied := s.transactions.Load()
 		err := s.follow(ctx)
@@ -172,7 +172,7 @@ func (s *Storage) Run(ctx context.Context) error {
 			return nil
 		}
 		if s.transactions.Load() > applied {
-			backoff = firstBackoff
+			backoff = s.backoff
 		}
 		s.metrics.restarts.Inc()
 		s.deps.Health.Set(failing(err))
@@ -213,8 +213,7 @@ func (s *Storage) Stats() Stats {
 	}
 }
 
-// load reads from the store what was applied, and rebuilds the live view at the first
-// time.
+// load reads from the store what was applied, and rebuilds the live view.
 func (s *Storage) load(ctx context.Context) (map[string]uint64, error) {
 	list, err := s.deps.Store.Positions(ctx)
 	if err != nil {
@@ -231,9 +230,7 @@ func (s *Storage) load(ctx context.Context) (map[string]uint64, error) {
 	s.mu.Lock()
 	s.ledger, s.loaded = ledger, true
 	s.mu.Unlock()
-	if s.rebuilt {
-		return positions, nil
-	}
+	// After a failure too: the last batch may be on disk and not in the view.
 	recent, err := s.deps.Store.Recent(ctx, s.deps.Now().Add(-recentFor))
 	if err != nil {
 		return nil, fmt.Errorf("rebuild live view: %w", err)
@@ -241,6 +238,5 @@ func (s *Storage) load(ctx context.Context) (map[string]uint64, error) {
 	for i := range recent {
 		s.deps.Live.Apply(recent[i].Agent, recent[i].Received, &recent[i].Snapshot)
 	}
-	s.rebuilt = true
 	return positions, nil
 }

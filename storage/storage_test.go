@@ -361,15 +361,14 @@ func (f *failingStore) Reopen(ctx context.Context) error {
 }
 
 // TestExactlyOnce lets agents send single and merged packets, in any order, again and again,
-// over several shards, while storage is stopped and started: what is counted is what was made.
+// over several shards, while transactions fail with and without being stored and storage is
+// stopped and started: what is counted is what was made.
 func TestExactlyOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
-		dir, err := os.MkdirTemp(t.TempDir(), "run")
-		if err != nil {
-			rt.Fatal(err)
-		}
 		j := newMemoryJournal(rapid.IntRange(1, 3).Draw(rt, "shards"))
+		disk := &memoryStore{ledger: map[store.AgentEpoch]*fleet.SeqSet{}, positions: map[string]uint64{}, bytes: map[string]int64{}}
+		disk.faults = rapid.SliceOfN(rapid.IntRange(0, 5), 0, 20).Draw(rt, "faults")
 		want := map[string]int64{}
 		var sends []journal.Entry
 		for _, agent := range []string{"a", "b"} {
@@ -384,21 +383,91 @@ func TestExactlyOnce(t *testing.T) {
 			}
 		}
 		sends = rapid.Permutation(sends).Draw(rt, "order")
-		b := newBench(t, dir, j)
-		b.start()
+		run := func() (stop func()) {
+			s, err := New(config.Storage{ApplyEvery: time.Microsecond}, Deps{Journal: j, Store: disk, Live: live.New(), Dir: filepath.Join(os.TempDir(), "unused"), Now: now})
+			if err != nil {
+				rt.Fatal(err)
+			}
+			s.backoff = time.Microsecond
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan error, 1)
+			go func() { done <- s.Run(ctx) }()
+			return func() { cancel(); <-done }
+		}
+		stop := run()
 		for _, e := range sends {
 			j.append(rapid.SampledFrom(j.Shards()).Draw(rt, "shard"), e)
-			if rapid.IntRange(0, 9).Draw(rt, "restart") == 0 {
-				b.stop()
-				b = newBench(t, dir, j)
-				b.start()
+			if rapid.IntRange(0, 5).Draw(rt, "restart") == 0 {
+				stop()
+				stop = run()
 			}
 		}
-		b.settle()
-		bytes, _ := b.counted()
-		b.stop()
-		if diff := cmp.Diff(want, bytes); diff != "" {
+		(&bench{tb: t, journal: j, storage: &Storage{}}).settle()
+		stop()
+		if diff := cmp.Diff(want, disk.bytes); diff != "" {
 			rt.Fatalf("bytes (-made +counted):\n%s", diff)
 		}
 	})
 }
+
+// A memoryStore is a store whose transactions are copies of maps. The numbers in faults
+// decide the fate of its transactions: 0 fails and stores nothing, 1 stores and fails.
+type memoryStore struct {
+	ledger    map[store.AgentEpoch]*fleet.SeqSet
+	positions map[string]uint64
+	bytes     map[string]int64
+	faults    []int
+	broken    bool
+}
+
+func (m *memoryStore) Apply(_ context.Context, b *store.Batch) error {
+	if m.broken {
+		return errors.New("used after a failure without being reopened")
+	}
+	fate := 2
+	if len(m.faults) > 0 {
+		fate, m.faults = m.faults[0], m.faults[1:]
+	}
+	if m.broken = fate < 2; fate == 0 {
+		return errFault
+	}
+	for key, set := range b.Ledger {
+		m.ledger[key] = set.Clone()
+	}
+	for _, p := range b.Positions {
+		m.positions[p.Shard] = p.Seq
+	}
+	for _, p := range b.Packets {
+		for _, s := range p.Snapshots {
+			m.bytes[s.Server.Key] += s.Totals.BytesIn.Or(0)
+		}
+	}
+	if fate == 1 {
+		return errFault
+	}
+	return nil
+}
+
+func (m *memoryStore) Positions(context.Context) ([]store.Position, error) {
+	var list []store.Position
+	for shard, seq := range m.positions {
+		list = append(list, store.Position{Shard: shard, Seq: seq})
+	}
+	return list, nil
+}
+
+func (m *memoryStore) Ledger(context.Context) (map[store.AgentEpoch]*fleet.SeqSet, error) {
+	ledger := map[store.AgentEpoch]*fleet.SeqSet{}
+	for key, set := range m.ledger {
+		ledger[key] = set.Clone()
+	}
+	return ledger, nil
+}
+
+func (m *memoryStore) Maintain(context.Context, time.Time) error { return nil }
+
+func (m *memoryStore) Recent(context.Context, time.Time) ([]store.RecentSnapshot, error) {
+	return nil, nil
+}
+
+func (m *memoryStore) Reopen(context.Context) error { m.broken = false; return nil }
