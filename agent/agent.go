@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -171,6 +172,7 @@ func (a *Agent) connect() error {
 		}
 	}
 	a.url = base.JoinPath(wire.PacketPath)
+	a.url.Path = "/" + strings.TrimPrefix(a.url.Path, "/") // JoinPath leaves it out when there was no path
 	a.url.User, a.url.RawQuery, a.url.Fragment = nil, "", ""
 	if a.deps.Token == nil {
 		a.deps.Token = tokenFile(a.cfg.Service.TokenFile)

@@ -90,8 +90,8 @@ func (a *Agent) checkServer(ctx context.Context, s *server) ServerCheck {
 	}
 }
 
-// checkService posts an empty body under sequence number 0, which no spool gives out. A service that knows the token answers that the
-// packet is invalid; everything that is wrong before that gives another answer.
+// checkService asks the service whether it knows the token for this agent. Nothing is
+// counted by that.
 func (a *Agent) checkService(ctx context.Context) ServiceCheck {
 	out := ServiceCheck{URL: a.url.Scheme + "://" + a.url.Host}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
@@ -102,20 +102,20 @@ func (a *Agent) checkService(ctx context.Context) ServiceCheck {
 		return out
 	}
 	began := a.deps.Mono()
-	r := a.post(ctx, fleet.PacketID{Agent: a.cfg.Name}.String(), token, nil)
+	err = a.ping(ctx, token)
 	out.Took = time.Duration(a.deps.Mono()-began) * time.Millisecond
 	if t, ok := a.service.(*failover.Transport); ok {
 		explanation := t.Explain()
 		out.Failover = &explanation
 	}
-	switch r.verdict {
-	case verdictReject:
-		out.OK, out.Message = true, "the service is there and knows the token"
-	case verdictDurable:
-		out.Message = "the service took an empty packet, which no Vigil service does"
-	default:
-		out.Message, out.Hint = userText(r.err), kindHint(r.err)
+	if err != nil {
+		out.Message, out.Hint = userText(err), kindHint(err)
+		if e, ok := errors.AsType[*fleet.Error](err); ok && e.Err != nil {
+			out.Message += ": " + redact(e.Err.Error())
+		}
+		return out
 	}
+	out.OK, out.Message = true, "it is there and knows the token"
 	return out
 }
 

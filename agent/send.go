@@ -9,7 +9,9 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"vigil/fleet"
@@ -64,28 +66,56 @@ func (a *Agent) post(ctx context.Context, key, token string, payload []byte) res
 		return result{category: "network", err: fmt.Errorf("make request: %w", err)}
 	}
 	req.Header.Set("Content-Type", wire.ContentTypePacket)
-	req.Header.Set("Authorization", "Bearer "+token)
 	req.Header.Set(wire.HeaderIdempotencyKey, key)
+	resp, body, err := a.exchange(req, token)
+	if err != nil {
+		return result{category: "network", err: err}
+	}
+	return understand(resp, body)
+}
+
+// exchange asks the service and reads the whole answer. The transport is used without
+// http.Client: a redirect is not an answer of ours, and must not carry the token
+// elsewhere.
+func (a *Agent) exchange(req *http.Request, token string) (*http.Response, []byte, error) {
+	req.Header.Set("Authorization", "Bearer "+token)
 	req.Header.Set(wire.HeaderBoot, fmt.Sprintf("%016x", a.boot))
 	req.Header.Set(wire.HeaderHost, a.deps.Host)
 	req.Header.Set("User-Agent", "vigil-agent/"+a.deps.Version)
-	// The transport is used without http.Client: a redirect is not an answer of ours, and
-	// must not carry the token elsewhere.
 	resp, err := a.service.RoundTrip(req)
 	if err != nil {
-		return result{category: "network", err: &fleet.Error{
+		return nil, nil, &fleet.Error{
 			Kind: fleet.KindUnavailable, Message: "the service cannot be reached",
 			Hint: "check the network between this machine and " + a.url.Hostname(), Err: err,
-		}}
+		}
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes+1))
 	if err != nil {
-		return result{category: "network", err: &fleet.Error{
-			Kind: fleet.KindUnavailable, Message: "the answer of the service broke off", Err: err,
-		}}
+		return nil, nil, &fleet.Error{Kind: fleet.KindUnavailable, Message: "the answer of the service broke off", Err: err}
 	}
-	return understand(resp, body)
+	return resp, body, nil
+}
+
+// ping asks whether the service is there and knows the token for this agent.
+func (a *Agent) ping(ctx context.Context, token string) error {
+	target := *a.url
+	target.Path = strings.TrimSuffix(target.Path, wire.PacketPath) + wire.PingPath
+	target.RawQuery = url.Values{"agent": {a.cfg.Name}}.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
+	if err != nil {
+		return fmt.Errorf("make request: %w", err)
+	}
+	resp, body, err := a.exchange(req, token)
+	if err != nil {
+		return err
+	}
+	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")) // empty when malformed
+	var said struct{ OK bool }
+	if resp.StatusCode == http.StatusOK && media == "application/json" && json.Unmarshal(body, &said) == nil && said.OK {
+		return nil
+	}
+	return understand(resp, body).err
 }
 
 // understand decides by what is certainly an answer of a Vigil service. Anything else

@@ -23,6 +23,8 @@ const (
 	// A packet that something before the service refuses waits so long aside.
 	parkFor   = 10 * time.Minute
 	maxParked = 64
+	// So many such refusals in a row are not about packets but about the way.
+	parksInRow = 3
 	// A new epoch begins at most so often.
 	epochEvery = time.Minute
 )
@@ -47,6 +49,7 @@ type shipState struct {
 	clone     bool      // a new epoch is needed
 	nextEpoch time.Time
 	parked    []parked
+	parks     int // since the last packet that got through
 }
 
 type parked struct {
@@ -179,10 +182,12 @@ func (a *Agent) landed(r sent) {
 		a.note(r.result.err)
 		return
 	case verdictPark:
-		a.park(seq)
-		a.note(r.result.err)
-		a.setServiceCondition(r.result)
-		return
+		if s.parks++; s.parks <= parksInRow {
+			a.park(seq)
+			a.note(r.result.err)
+			a.setServiceCondition(r.result)
+			return
+		}
 	}
 	a.spool.Return(seq)
 	a.failed(r.result)
@@ -226,7 +231,7 @@ func (a *Agent) failed(r result) {
 // was held be sent.
 func (a *Agent) acknowledged(r sent) {
 	s := &a.ships
-	s.failures = 0
+	s.failures, s.parks = 0, 0
 	receipt := r.result.receipt
 	if receipt.StoredKnown {
 		err := a.spool.AckStored(receipt.Stored, receipt.StoredAhead)

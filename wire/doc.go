@@ -22,6 +22,9 @@ import "vigil/fleet"
 const (
 	// PacketPath is where a packet is posted to.
 	PacketPath = "/v1/packets"
+	// PingPath answers whether a token is good for an agent (?agent=NAME): GET, 200 with
+	// {"ok":true} or an error as for packets. Nothing is counted by it.
+	PingPath = "/v1/ping"
 	// ContentTypePacket is the media type of a request: a packet in one zstd frame.
 	ContentTypePacket = "application/vnd.vigil.packet+zstd"
 	// ContentTypeReceipt is the media type of the answer to a packet that is durable.
