@@ -249,6 +249,9 @@ func (e *Emulator) lookAtStream(st *fleetsim.Stream, pub fleetsim.Publication, a
 			}
 			v.sinceMs = min(empty+1, to)
 		}
+		if reload := e.world.reloadMs; v.publishing && v.sinceMs < reload && o.to >= reload {
+			v.sinceMs = o.to // with the new publisher it is a stream of the new worker
+		}
 	}
 	if reload := e.world.reloadMs; v.publisherMs < reload {
 		return e.lookBehindReload(v, atMs)

@@ -62,6 +62,7 @@ func (e *Emulator) answer(r *http.Request) (out reply, up bool) {
 	} else {
 		out.body = renderNginx(make([]byte, 0, e.pageBytes), &picture, e.truth.Apps(), out.faults)
 		note(&poll, &picture, e.opts.Record)
+		poll.BytesIn, poll.BytesOut = picture.in, picture.out // Icecast has none
 	}
 	e.pageBytes = max(e.pageBytes, len(out.body)+len(out.body)/16)
 	if out.faults.has(FaultRestartMid) {
@@ -146,10 +147,8 @@ func (p *picture) only(mount string) {
 func note(poll *Poll, p *picture, record Record) {
 	poll.PID, poll.StartMs = p.pid, max(p.startMs, 1)
 	poll.Accepted, poll.Viewers = p.accepted, p.viewers
-	icecast := false
 	for i := range p.streams {
 		v := &p.streams[i]
-		icecast = v.st.App() == ""
 		if v.publishing {
 			poll.Streams++
 		}
@@ -157,16 +156,13 @@ func note(poll *Poll, p *picture, record Record) {
 			continue
 		}
 		shown := v.st.Name()
-		if !icecast {
+		if v.st.App() != "" {
 			shown = nginxShown(shown)
 		}
 		poll.PerStream = append(poll.PerStream, StreamPoll{
 			App: v.st.App(), Name: v.st.Name(), Shown: shown, SinceMs: v.sinceMs,
 			BytesIn: v.in, BytesOut: v.out, Viewers: len(v.sessions), Publishing: v.publishing,
 		})
-	}
-	if !icecast {
-		poll.BytesIn, poll.BytesOut = p.in, p.out
 	}
 }
 

@@ -86,6 +86,9 @@ func (e *Emulator) begin(st *fleetsim.Stream, gone bool) {
 	outages := e.world.streams[st]
 	now := e.nowMs()
 	if n := len(outages); n > 0 && outages[n-1].to == forever {
+		if outages[n-1].gone {
+			return // there is no publisher to whom it could happen
+		}
 		outages[n-1].to = now
 	}
 	e.world.streams[st] = append(outages, outage{from: now, to: forever, gone: gone})

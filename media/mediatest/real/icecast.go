@@ -75,7 +75,7 @@ func (l *Lab) tryIcecast(ctx context.Context, binary string, opts IcecastOptions
 			return nil, err
 		}
 	}
-	ports, err := freePorts(1)
+	ports, err := FreePorts(1)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -104,6 +105,12 @@ type Process struct {
 	err  error         // valid after done
 }
 
+// StartProgram runs any other program beside the servers, with its output in a file of
+// dir. It is killed with the lab.
+func (l *Lab) StartProgram(dir, name, path string, args ...string) (*Process, error) {
+	return l.start(dir, name, path, args...)
+}
+
 // start runs a program with its output in a file of dir.
 func (l *Lab) start(dir, name, path string, args ...string) (*Process, error) {
 	l.mu.Lock()
@@ -180,6 +187,15 @@ func (p *Process) Stop() {
 	p.Kill()
 }
 
+// Err returns how the program ended, nil for success. Valid after Ended.
+func (p *Process) Err() error { return p.err }
+
+// Await calls check until it returns nil. It returns an error, with what the program
+// printed last, when the program ends before that or when it takes too long.
+func (p *Process) Await(ctx context.Context, what string, check func(context.Context) error) error {
+	return p.await(ctx, what, check)
+}
+
 // Output returns what the program has printed so far.
 func (p *Process) Output() string {
 	b, err := os.ReadFile(p.Log)
@@ -216,17 +232,29 @@ func tail(s string) string {
 	return s
 }
 
-// freePorts returns n ports of 127.0.0.1 that were free a moment ago. Another program
-// may take one before it is used: the starters try again then.
-func freePorts(n int) ([]int, error) {
-	ports := make([]int, n)
-	for i := range ports {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+// Ports are taken from below those that the system gives to outgoing connections: such
+// a connection could otherwise sit on the port of a server that is being restarted.
+const (
+	lowPort  = 12_000
+	highPort = 32_000
+	mostAsks = 1000
+)
+
+// FreePorts returns n different ports of 127.0.0.1 that were free a moment ago. Another
+// program may take one before it is used: the starters try again then.
+func FreePorts(n int) ([]int, error) {
+	ports := make([]int, 0, n)
+	for range mostAsks {
+		if len(ports) == n {
+			return ports, nil
+		}
+		port := lowPort + rand.IntN(highPort-lowPort)
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
-			return nil, fmt.Errorf("find free port: %w", err)
+			continue
 		}
 		defer listener.Close() // all at the end, so that the ports differ
-		ports[i] = listener.Addr().(*net.TCPAddr).Port
+		ports = append(ports, port)
 	}
-	return ports, nil
+	return nil, fmt.Errorf("find %d free ports: %d tries were in vain", n, mostAsks)
 }

@@ -79,7 +79,7 @@ func (l *Lab) tryNginx(ctx context.Context, binary string, opts NginxOptions) (*
 	if err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(2)
+	ports, err := FreePorts(2)
 	if err != nil {
 		return nil, err
 	}
