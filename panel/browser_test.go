@@ -182,8 +182,8 @@ func TestABrokenStoreCostsItsBoxesOnly(t *testing.T) {
 	see(t, b, "live numbers stand", "/\\d/.test(document.querySelector('#totals .c-viewers .num').textContent)")
 	see(t, b, "the chart says why it is missing", "document.querySelector('#chart [role=alert]')?.innerText.includes('store cannot be read')")
 	site.World.Set(reporttest.Normal)
-	time.Sleep(2100 * time.Millisecond) // the failure is remembered for two seconds, so that a sick store is left alone
-	must(t, b.Click("#chart .again a"))
+	time.Sleep(2100 * time.Millisecond)                                       // the failure is remembered for two seconds, so that a sick store is left alone
+	must(t, b.Run("document.querySelector('#chart .again a')?.click()", nil)) // it may have tried again by itself
 	see(t, b, "trying again brings it", "document.querySelectorAll('#chart canvas').length === 3")
 	quiet(t, b)
 }
@@ -290,4 +290,49 @@ func checkAccess(t *testing.T, b *paneltest.Browser, path string) {
 	}
 	must(t, b.Scheme("light"))
 	must(t, b.Size(1440, 900))
+}
+
+// A machine that freezes closes no connection and refuses none: only the missing beat
+// tells.
+func TestASilentServiceIsNoticed(t *testing.T) {
+	t.Parallel()
+	b, site := start(t, reporttest.Config{})
+	proxy, err := paneltest.NewProxy(site.Addr)
+	must(t, err)
+	t.Cleanup(func() { _ = proxy.Close() })
+	real := site.Addr
+	site.Addr = proxy.Addr()
+	must(t, paneltest.SignIn(b, site))
+	site.Addr = real
+	see(t, b, "live", conn+" === 'live'")
+	must(t, b.Run("window.mark = 1", nil))
+	proxy.Freeze(true)
+	began := time.Now()
+	see(t, b, "silence is noticed", conn+" === 'away' && !document.querySelector('#away').hidden")
+	if took := time.Since(began); took > 15*time.Second {
+		t.Errorf("silence was noticed after %s, want three beats and a little", took)
+	}
+	site.World.Set(reporttest.Gaps)
+	proxy.Freeze(false)
+	see(t, b, "live again with new numbers", conn+" === 'live' && document.querySelector('#totals').innerText.includes('1 unreachable')")
+	see(t, b, "without a reload", "window.mark === 1")
+	quiet(t, b)
+}
+
+func TestChartsTakeNewNumbersInPlace(t *testing.T) {
+	t.Parallel()
+	b, site := start(t, reporttest.Config{})
+	must(t, paneltest.SignIn(b, site))
+	see(t, b, "charts", "document.querySelectorAll('#chart canvas').length === 3")
+	must(t, b.Run("document.querySelector('#chart canvas').mark = 1; window.mark = 1", nil))
+	// New numbers of the same shape are drawn by the charts that are there.
+	must(t, b.Run(`const box = document.querySelector('[data-chart]'); const d = JSON.parse(box.dataset.chart);
+d.viewers = d.viewers.map((v) => v && v * 3); box.dataset.chart = JSON.stringify(d);`, nil))
+	see(t, b, "new numbers", "document.querySelector('[data-plot=viewers] .key b').textContent.match(/^(4|5)\\d,\\d+$/) !== null && document.querySelector('#chart canvas').mark === 1")
+	must(t, b.Click(".ranges a:nth-child(3)"))
+	see(t, b, "another range", "document.querySelector('#chart-title').textContent === 'Last 24 hours' && location.search === '?range=24h' && document.querySelectorAll('#chart canvas').length === 3")
+	see(t, b, "without a reload", "window.mark === 1")
+	must(t, b.Scheme("dark"))
+	see(t, b, "charts are there in the other scheme", "document.querySelectorAll('#chart canvas').length === 3")
+	quiet(t, b)
 }

@@ -101,7 +101,7 @@ func TestNothingIsShownBeforeTheLogin(t *testing.T) {
 		if res.StatusCode != http.StatusSeeOther || !strings.HasPrefix(res.Header.Get("Location"), "/login") {
 			t.Errorf("GET %s: %d to %q, want 303 to the login", path, res.StatusCode, res.Header.Get("Location"))
 		}
-		if strings.Contains(body, "edge-") {
+		if strings.Contains(body, "nginx-rtmp") {
 			t.Errorf("GET %s: the body names a server", path)
 		}
 	}

@@ -65,45 +65,42 @@ function hatch(ctx, line, ratio) {
   return ctx.createPattern(tile, "repeat");
 }
 
-// bands paints what is missing before the lines are drawn.
-function bands(data, known) {
-  const step = data.step_s / 2;
-  const gaps = runs(data.t.length, (i) => known[i] == null);
-  const parts = runs(data.t.length, (i) => known[i] != null && data.complete[i] != null && data.complete[i] < 99);
-  return {
-    gaps, parts,
-    draw(u) {
-      const { ctx } = u;
-      const ratio = devicePixelRatio || 1;
-      const { left, top, width, height } = u.bbox;
-      const edge = (t) => Math.min(left + width, Math.max(left, u.valToPos(t, "x", true)));
-      ctx.save();
-      for (const [a, b] of gaps) {
-        const x0 = edge(data.t[a] - step);
-        const x1 = edge(data.t[b] + step);
-        ctx.fillStyle = color("--gap");
-        ctx.fillRect(x0, top, x1 - x0, height);
-        ctx.fillStyle = hatch(ctx, color("--gap-line"), ratio);
-        ctx.fillRect(x0, top, x1 - x0, height);
-        if (x1 - x0 > 64 * ratio) {
-          ctx.font = `${11 * ratio}px ${getComputedStyle(document.body).fontFamily}`;
-          ctx.textAlign = "center";
-          const w = ctx.measureText("no data").width + 12 * ratio;
-          ctx.fillStyle = color("--surface");
-          ctx.fillRect((x0 + x1) / 2 - w / 2, top + height / 2 - 9 * ratio, w, 18 * ratio);
-          ctx.fillStyle = color("--muted");
-          ctx.fillText("no data", (x0 + x1) / 2, top + height / 2 + 4 * ratio);
-        }
-      }
-      for (const [a, b] of parts) {
-        const x0 = edge(data.t[a] - step);
-        const x1 = edge(data.t[b] + step);
-        ctx.fillStyle = color("--part");
-        ctx.fillRect(x0, top + height + 1 * ratio, x1 - x0, 4 * ratio);
-      }
-      ctx.restore();
-    },
-  };
+// missing lists what is not there: buckets without a number, and buckets that a part
+// of the servers or of the time is missing from.
+const gapsOf = (data, known) => runs(data.t.length, (i) => known[i] == null);
+const partsOf = (data, known) => runs(data.t.length, (i) => known[i] != null && data.complete[i] != null && data.complete[i] < 99);
+
+// paintMissing paints what is missing before the lines are drawn.
+function paintMissing(u, data, known) {
+  const { ctx } = u;
+  const half = data.step_s / 2;
+  const ratio = devicePixelRatio || 1;
+  const { left, top, width, height } = u.bbox;
+  const edge = (t) => Math.min(left + width, Math.max(left, u.valToPos(t, "x", true)));
+  ctx.save();
+  for (const [a, b] of gapsOf(data, known)) {
+    const x0 = edge(data.t[a] - half);
+    const x1 = edge(data.t[b] + half);
+    ctx.fillStyle = color("--gap");
+    ctx.fillRect(x0, top, x1 - x0, height);
+    ctx.fillStyle = hatch(ctx, color("--gap-line"), ratio);
+    ctx.fillRect(x0, top, x1 - x0, height);
+    if (x1 - x0 > 64 * ratio) {
+      ctx.font = `${11 * ratio}px ${getComputedStyle(document.body).fontFamily}`;
+      ctx.textAlign = "center";
+      const w = ctx.measureText("no data").width + 12 * ratio;
+      ctx.fillStyle = color("--surface");
+      ctx.fillRect((x0 + x1) / 2 - w / 2, top + height / 2 - 9 * ratio, w, 18 * ratio);
+      ctx.fillStyle = color("--muted");
+      ctx.fillText("no data", (x0 + x1) / 2, top + height / 2 + 4 * ratio);
+    }
+  }
+  ctx.fillStyle = color("--part");
+  for (const [a, b] of partsOf(data, known)) {
+    const x0 = edge(data.t[a] - half);
+    ctx.fillRect(x0, top + height + ratio, edge(data.t[b] + half) - x0, 4 * ratio);
+  }
+  ctx.restore();
 }
 
 // A value between two gaps has no line; it gets a point.
@@ -114,7 +111,7 @@ function lonely(u, si) {
   return out;
 }
 
-function legendOf(figure, lines, missing) {
+function legendOf(figure, lines, gaps, parts) {
   const holder = figure.querySelector(".legend");
   holder.replaceChildren();
   const values = lines.map((line) => {
@@ -130,7 +127,7 @@ function legendOf(figure, lines, missing) {
     holder.append(item);
     return value;
   });
-  for (const [has, cls, label] of [[missing.gaps.length, "gap", "no data"], [missing.parts.length, "part", "incomplete"]]) {
+  for (const [has, cls, label] of [[gaps, "gap", "no data"], [parts, "part", "incomplete"]]) {
     if (!has) continue;
     const item = document.createElement("span");
     item.className = `key ${cls}`;
@@ -144,17 +141,19 @@ function legendOf(figure, lines, missing) {
   return { values, at };
 }
 
-function makePlot(figure, data, lines, text, unit) {
+// makePlot draws one chart of what now() returns, which changes when new numbers come.
+function makePlot(figure, now, lines, text, unit) {
   const canvas = figure.querySelector(".canvas");
-  const missing = bands(data, lines[0].data);
-  const legend = legendOf(figure, lines, missing);
-  const newest = lines.map((l) => l.data.findLastIndex((v) => v != null));
+  const data = now();
+  const known = () => lines[0].of(now());
+  const legend = legendOf(figure, lines, gapsOf(data, known()).length > 0, partsOf(data, known()).length > 0);
   const say = (idx) => {
     lines.forEach((l, i) => {
-      const at = idx ?? newest[i];
-      legend.values[i].textContent = at >= 0 ? text(l.data[at]) : "–";
+      const values = l.of(now());
+      const at = idx ?? values.findLastIndex((v) => v != null);
+      legend.values[i].textContent = at >= 0 ? text(values[at]) : "–";
     });
-    legend.at.textContent = idx == null ? "" : cursorTime.format(data.t[idx] * 1000);
+    legend.at.textContent = idx == null ? "" : cursorTime.format(now().t[idx] * 1000);
   };
   const font = `11px ${getComputedStyle(document.body).fontFamily}`;
   const grid = { stroke: color("--grid"), width: 1 };
@@ -164,7 +163,7 @@ function makePlot(figure, data, lines, text, unit) {
     legend: { show: false },
     cursor: { sync: { key: "vigil" }, y: false, drag: { x: false, y: false }, points: { size: 7 } },
     scales: {
-      x: { time: true, range: () => [data.from_s, data.to_s] },
+      x: { time: true, range: () => [now().from_s, now().to_s] },
       y: { range: (_u, _min, max) => [0, Math.max(max * 1.12, unit ? 1000 : 4)] },
     },
     axes: [
@@ -175,12 +174,14 @@ function makePlot(figure, data, lines, text, unit) {
       label: l.label, stroke: l.stroke, fill: l.fill, width: l.width ?? 1.6, dash: l.dash, spanGaps: false,
       points: { show: true, size: 4, fill: l.stroke, filter: lonely },
     }))],
-    hooks: { drawClear: [missing.draw], setCursor: [(u) => say(u.cursor.idx)] },
-  }, [data.t, ...lines.map((l) => l.data)], canvas);
+    hooks: { drawClear: [(u) => paintMissing(u, now(), known())], setCursor: [(u) => say(u.cursor.idx)] },
+  }, columns(data, lines), canvas);
   say(null);
   canvas.addEventListener("pointerleave", () => say(null));
-  return plot;
+  return { plot, lines, refresh: () => { plot.setData(columns(now(), lines)); say(plot.cursor.idx); } };
 }
+
+const columns = (data, lines) => [data.t, ...lines.map((l) => l.of(data))];
 
 // fade makes a #rrggbb colour translucent; a canvas takes it everywhere so.
 function fade(c, share) {
@@ -188,34 +189,48 @@ function fade(c, share) {
   return `rgba(${n >> 16}, ${(n >> 8) & 255}, ${n & 255}, ${share / 100})`;
 }
 
-const mounted = new Map(); // container: { plots, text }
+const mounted = new Map(); // container: { charts, text, shape, data, dirty }
+
+// shapeOf tells whether new numbers fit into the charts that are there.
+function shapeOf(d) {
+  return JSON.stringify([!!d.max, (d.tech ?? []).map((t) => t.name), gapsOf(d, d.viewers).length > 0, partsOf(d, d.viewers).length > 0,
+    gapsOf(d, d.in).length > 0, gapsOf(d, d.out).length > 0]);
+}
 
 function draw(box) {
   const old = mounted.get(box);
   if (old?.text === box.dataset.chart && !old.dirty) return;
-  old?.plots.forEach((p) => p.destroy());
   let data;
   try { data = JSON.parse(box.dataset.chart); } catch { return; }
   if (!data.t?.length) return;
+  const shape = shapeOf(data);
+  if (old && !old.dirty && old.shape === shape) {
+    Object.assign(old, { data, text: box.dataset.chart });
+    old.charts.forEach((c) => c.refresh());
+    return;
+  }
+  old?.charts.forEach((c) => c.plot.destroy());
+  const mine = { data, shape, text: box.dataset.chart, charts: [] };
+  const now = () => mine.data;
   const tones = [color("--series-3"), color("--series-4"), color("--series-5")];
-  const viewers = [{ label: "average", data: data.viewers, stroke: color("--viewers"), fill: fade(color("--viewers"), 12) }];
-  if (data.max) viewers.push({ label: "most", data: data.max, stroke: fade(color("--viewers"), 60), width: 1, dash: [3, 3] });
-  (data.tech ?? []).slice(0, tones.length).forEach((t, i) => viewers.push({ label: t.name, data: t.viewers, stroke: tones[i], width: 1.2 }));
+  const viewers = [{ label: "average", of: (d) => d.viewers, stroke: color("--viewers"), fill: fade(color("--viewers"), 12) }];
+  if (data.max) viewers.push({ label: "most", of: (d) => d.max, stroke: fade(color("--viewers"), 60), width: 1, dash: [3, 3] });
+  (data.tech ?? []).slice(0, tones.length).forEach((t, i) => viewers.push({ label: t.name, of: (d) => d.tech[i].viewers, stroke: tones[i], width: 1.2 }));
   // Out is often a hundred times in: each has a scale of its own.
-  const out = [{ label: "average", data: data.out, stroke: color("--out"), fill: fade(color("--out"), 12) }];
-  const into = [{ label: "average", data: data.in, stroke: color("--in"), fill: fade(color("--in"), 12) }];
-  const plots = [
-    makePlot(box.querySelector("[data-plot=viewers]"), data, viewers, viewersText, ""),
-    makePlot(box.querySelector("[data-plot=out]"), data, out, bpsText, "bit/s"),
-    makePlot(box.querySelector("[data-plot=in]"), data, into, bpsText, "bit/s"),
+  const out = [{ label: "average", of: (d) => d.out, stroke: color("--out"), fill: fade(color("--out"), 12) }];
+  const into = [{ label: "average", of: (d) => d.in, stroke: color("--in"), fill: fade(color("--in"), 12) }];
+  mine.charts = [
+    makePlot(box.querySelector("[data-plot=viewers]"), now, viewers, viewersText, ""),
+    makePlot(box.querySelector("[data-plot=out]"), now, out, bpsText, "bit/s"),
+    makePlot(box.querySelector("[data-plot=in]"), now, into, bpsText, "bit/s"),
   ];
-  mounted.set(box, { plots, text: box.dataset.chart });
+  mounted.set(box, mine);
   sizes.observe(box);
 }
 
 const sizes = new ResizeObserver((entries) => {
   for (const { target } of entries) {
-    for (const plot of mounted.get(target)?.plots ?? []) {
+    for (const { plot } of mounted.get(target)?.charts ?? []) {
       const width = plot.root.parentNode.clientWidth;
       if (width > 50 && (width !== plot.width || height() !== plot.height)) plot.setSize({ width, height: height() });
     }
@@ -223,9 +238,9 @@ const sizes = new ResizeObserver((entries) => {
 });
 
 function scan() {
-  for (const [box, { plots }] of mounted) {
+  for (const [box, { charts }] of mounted) {
     if (box.isConnected) continue;
-    plots.forEach((p) => p.destroy());
+    charts.forEach((c) => c.plot.destroy());
     sizes.unobserve(box);
     mounted.delete(box);
   }
