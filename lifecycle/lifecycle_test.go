@@ -219,6 +219,13 @@ func TestSignals(t *testing.T) { // not parallel: signals reach the whole proces
 		t.Fatal("the first signal aborted")
 	default:
 	}
+	kill()                    // at once: a repeat of the first
+	time.Sleep(2 * oneSignal) // real time: signals come from outside
+	select {
+	case <-aborted:
+		t.Fatal("a repeat of the first signal aborted")
+	default:
+	}
 	kill()
 	<-aborted
 	release()

@@ -6,7 +6,12 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
+
+// oneSignal is the time in which repeats count as one signal: a terminal and a wrapper
+// such as timeout(1) both send it, to the process and to its group.
+const oneSignal = 500 * time.Millisecond
 
 // exitAborted is the exit code after a second signal: 128 and the number of SIGINT.
 const exitAborted = 130
@@ -23,16 +28,21 @@ func signalContext(parent context.Context, log *slog.Logger, abort func()) (cont
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	released := make(chan struct{})
 	go func() {
-		for first := true; ; first = false {
+		var first time.Time
+		for {
 			select {
 			case s := <-signals:
-				if !first {
+				switch {
+				case first.IsZero():
+					first = time.Now()
+					log.Info("stopping", "signal", s.String())
+					cancel()
+				case time.Since(first) < oneSignal:
+				default:
 					log.Warn("second signal, ending at once", "signal", s.String())
 					abort()
 					return
 				}
-				log.Info("stopping", "signal", s.String())
-				cancel()
 			case <-released:
 				return
 			}

@@ -20,6 +20,7 @@ func program() *command.Program {
 		Summary: "statistics of fleets of streaming media servers: takes packets from agents, keeps them, shows them.",
 		Commands: []command.Command{
 			{Name: "run", Run: runService},
+			{Name: "demo", Run: runDemo},
 			{Name: "init", Run: initDataDir},
 			{Name: "doctor", Run: doctor},
 			{Name: "config example", Run: configExample},
