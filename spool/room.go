@@ -100,7 +100,8 @@ func (c *core) evacuateWorst(part int64) (done bool, err error) {
 	var worst *segment
 	cost := c.overhead()
 	for _, seg := range c.segments {
-		if seg.dead() > cost && seg.dead()*part >= seg.size && (worst == nil || seg.dead() > worst.dead()) {
+		// The gain must be worth it: a copy makes new dead bytes, of about the cost.
+		if seg.dead()-cost > seg.size/16 && seg.dead()*part >= seg.size && (worst == nil || seg.dead() > worst.dead()) {
 			worst = seg
 		}
 	}
