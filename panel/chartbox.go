@@ -133,6 +133,7 @@ type plot struct {
 	In       []fleet.Int  `json:"in"`
 	Out      []fleet.Int  `json:"out"`
 	Complete []report.Num `json:"complete"`
+	Off      []int        `json:"off,omitempty"` // indexes of buckets in which the stream was seen to be off air
 	Tech     []plotTech   `json:"tech,omitempty"`
 }
 
@@ -144,7 +145,10 @@ type plotTech struct {
 func chartJSON(c *report.Chart) string {
 	out := plot{StepS: c.StepMs / 1000, FromS: c.FromMs / 1000, ToS: c.ToMs / 1000}
 	hasMax := false
-	for _, pt := range c.Points {
+	for i, pt := range c.Points {
+		if pt.OffAir() {
+			out.Off = append(out.Off, i)
+		}
 		out.T = append(out.T, (pt.AtMs+c.StepMs/2)/1000)
 		out.Viewers = append(out.Viewers, pt.ViewersAvg)
 		out.Max = append(out.Max, pt.ViewersMax)

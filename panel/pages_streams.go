@@ -130,7 +130,7 @@ func (p *Panel) streamPage(w http.ResponseWriter, r *http.Request) error {
 	// The history is asked for by the page itself, so that a slow store delays its box
 	// and not the page.
 	body.History = historyView{Src: "/box/history?" + report.KeyQuery(key) + "&range=" + g.Name}
-	if body.Stream == nil && chart.Empty {
+	if body.Stream == nil && chart.Chart != nil && chart.Chart.Unseen() {
 		return report.MissingStream(key)
 	}
 	v := p.frame(r, "streams", report.Printable(key.Name))

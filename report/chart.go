@@ -12,18 +12,20 @@ import (
 type Point struct {
 	AtMs        int64     `json:"at_ms"` // start of the bucket, UTC ms
 	CoveredMs   int64     `json:"covered_ms"`
-	CompletePct Num       `json:"complete_pct"` // null when nothing was expected: nobody was known then
+	CompletePct Num       `json:"complete_pct"` // of a stream: of its server; null when nothing was expected: nobody was known then
 	ViewersAvg  Num       `json:"viewers_avg"`
 	ViewersMax  fleet.Int `json:"viewers_max"` // most at once; null for the fleet, where the moments do not coincide
 	InBps       fleet.Int `json:"in_bps"`
 	OutBps      fleet.Int `json:"out_bps"`
 	InBytes     fleet.Int `json:"in_bytes"`
 	OutBytes    fleet.Int `json:"out_bytes"`
-	State       string    `json:"state,omitempty"` // streams: last state in the bucket
+	State       string    `json:"state,omitempty"` // streams: last state in the bucket; offline and nothing covered: seen to be off air
 }
 
-// Gap reports whether nothing covers the bucket although somebody should have.
-func (p Point) Gap() bool { return p.CoveredMs == 0 }
+// OffAir reports whether the stream was watched and not there: no number, and no gap.
+func (p Point) OffAir() bool {
+	return p.CoveredMs == 0 && p.State == fleet.StateOffline.String()
+}
 
 // Peak is the largest value of a series and when it was.
 type Peak struct {
@@ -71,17 +73,39 @@ type Chart struct {
 // Empty reports whether nobody was expected to report in the whole range.
 func (c *Chart) Empty() bool { return c.Summary.ExpectedMs == 0 && c.Summary.CoveredMs == 0 }
 
-// chartOf does the arithmetic. A fleet series adds up many servers; others are one.
-func chartOf(g Range, series store.Series, techs []store.TechSeries, isFleet bool) Chart {
+// Unseen reports whether no number covers any time of the range. For a stream that
+// nobody knows this holds although its server is watched.
+func (c *Chart) Unseen() bool { return c.Summary.CoveredMs == 0 }
+
+// subject is what a series is about.
+type subject int
+
+const (
+	ofFleet  subject = iota // the sum of many servers
+	ofServer                // one
+	ofStream                // one, on a server that is watched whether the stream is there or not
+)
+
+// chartOf does the arithmetic. For a stream, watched is the series of its server: it
+// says how complete the stream's buckets are, because a stream that was seen to be off
+// air is not missing.
+func chartOf(g Range, series store.Series, watched []store.Point, techs []store.TechSeries, of subject) Chart {
 	c := Chart{
 		Range: g.Name, Tier: series.Tier, StepMs: series.Step.Milliseconds(),
 		FromMs: series.Window.From.UnixMilli(), ToMs: series.Window.To.UnixMilli(),
 		Points: make([]Point, 0, len(series.Points)),
 	}
-	for _, p := range series.Points {
-		c.Points = append(c.Points, pointOf(p, series.Step, isFleet))
+	if of != ofStream || len(watched) != len(series.Points) {
+		watched = series.Points
 	}
-	c.Summary = summaryOf(series.Points, c.Points, isFleet)
+	seen := settleEdges(watched)
+	for i, p := range series.Points {
+		point := pointOf(p, series.Step, of)
+		point.CompletePct = completePct(seen[i], watched[i].ExpectedMs)
+		c.Points = append(c.Points, point)
+	}
+	c.Summary = summaryOf(series.Points, c.Points, of)
+	c.Summary.addCoverage(watched, seen)
 	for _, t := range techs {
 		line := TechLine{Tech: t.Tech.String(), ViewersAvg: make([]Num, len(series.Points))}
 		for i := range min(len(t.ViewerMs), len(series.Points)) {
@@ -92,16 +116,34 @@ func chartOf(g Range, series store.Series, techs []store.TechSeries, isFleet boo
 	return c
 }
 
-func pointOf(p store.Point, step time.Duration, isFleet bool) Point {
-	out := Point{
-		AtMs: p.AtMs, CoveredMs: p.CoveredMs, CompletePct: completePct(p.CoveredMs, p.ExpectedMs),
-		ViewersMax: p.ViewersMax, InBytes: p.BytesIn, OutBytes: p.BytesOut,
+// settleEdges returns the covered time of each bucket after giving what is more than
+// can be in a bucket back to its neighbours. A poll is counted whole where it ends,
+// so one that ends just behind the edge is missing before it.
+func settleEdges(points []store.Point) []int64 {
+	seen := make([]int64, len(points))
+	for i, p := range points {
+		seen[i] = p.CoveredMs
 	}
+	for i, p := range points {
+		for _, j := range [...]int{i - 1, i + 1} {
+			if j < 0 || j >= len(points) || points[j].CoveredMs == 0 {
+				continue // a gap stays one
+			}
+			give := max(0, min(seen[i]-p.ExpectedMs, points[j].ExpectedMs-seen[j]))
+			seen[i] -= give
+			seen[j] += give
+		}
+	}
+	return seen
+}
+
+func pointOf(p store.Point, step time.Duration, of subject) Point {
+	out := Point{AtMs: p.AtMs, CoveredMs: p.CoveredMs, ViewersMax: p.ViewersMax, InBytes: p.BytesIn, OutBytes: p.BytesOut}
 	if p.State != fleet.StateUnknown {
 		out.State = p.State.String()
 	}
 	members := 1.0
-	if isFleet {
+	if of == ofFleet {
 		members = membersCounted(p.CoveredMs, step)
 	}
 	out.ViewersAvg = average(p.ViewerMs, p.CoveredMs).times(members)
@@ -121,15 +163,24 @@ func membersCounted(coveredMs int64, step time.Duration) float64 {
 	return max(1, math.Round(float64(coveredMs)/float64(step.Milliseconds())))
 }
 
-func summaryOf(raw []store.Point, points []Point, isFleet bool) Summary {
-	s := Summary{ViewersPeak: Peak{Of: "bucket"}, InPeakBps: Peak{Of: "bucket"}, OutPeakBps: Peak{Of: "bucket"}}
-	var viewers, in, out mean
-	for i, p := range raw {
-		s.CoveredMs += p.CoveredMs
+// addCoverage fills in how complete the whole is.
+func (s *Summary) addCoverage(watched []store.Point, seen []int64) {
+	var covered int64
+	for i, p := range watched {
+		covered += seen[i]
 		s.ExpectedMs += p.ExpectedMs
 		if p.CoveredMs == 0 && p.ExpectedMs > 0 {
 			s.GapBuckets++
 		}
+	}
+	s.CompletePct = completePct(covered, s.ExpectedMs)
+}
+
+func summaryOf(raw []store.Point, points []Point, of subject) Summary {
+	s := Summary{ViewersPeak: Peak{Of: "bucket"}, InPeakBps: Peak{Of: "bucket"}, OutPeakBps: Peak{Of: "bucket"}}
+	var viewers, in, out mean
+	for i, p := range raw {
+		s.CoveredMs += p.CoveredMs
 		s.InBytes = s.InBytes.Plus(p.BytesIn)
 		s.OutBytes = s.OutBytes.Plus(p.BytesOut)
 		s.ViewerMs = s.ViewerMs.Plus(p.ViewerMs)
@@ -138,14 +189,13 @@ func summaryOf(raw []store.Point, points []Point, isFleet bool) Summary {
 		s.InPeakBps.offer(points[i].InBps, "bucket", p.AtMs)
 		s.OutPeakBps.offer(points[i].OutBps, "bucket", p.AtMs)
 		weight := p.CoveredMs
-		if isFleet {
+		if of == ofFleet {
 			weight = 1
 		}
 		viewers.add(points[i].ViewersAvg, weight)
 		in.add(intNum(points[i].InBps), weight)
 		out.add(intNum(points[i].OutBps), weight)
 	}
-	s.CompletePct = completePct(s.CoveredMs, s.ExpectedMs)
 	s.ViewersAvg = viewers.value()
 	s.InAvgBps, s.OutAvgBps = in.value().rounded(), out.value().rounded()
 	return s

@@ -52,7 +52,7 @@ func integer(t *testing.T, what string, got fleet.Int, want int64) {
 
 func TestOneServerIsAveragedOverTheTimeItWasWatched(t *testing.T) {
 	t.Parallel()
-	c := chartOf(ranges[0], series(bucket(1, 60_000), bucket(1, 20_000)), nil, false)
+	c := chartOf(ranges[0], series(bucket(1, 60_000), bucket(1, 20_000)), nil, nil, ofServer)
 	num(t, "full bucket", c.Points[0].ViewersAvg, 10)
 	num(t, "bucket watched for a third", c.Points[1].ViewersAvg, 10)
 	integer(t, "its rate", c.Points[1].OutBps, 8000)
@@ -65,7 +65,7 @@ func TestOneServerIsAveragedOverTheTimeItWasWatched(t *testing.T) {
 
 func TestGapsAreUnknownAndNotZero(t *testing.T) {
 	t.Parallel()
-	c := chartOf(ranges[0], series(bucket(1, 60_000), bucket(1, 0), bucket(0, 0)), nil, false)
+	c := chartOf(ranges[0], series(bucket(1, 60_000), bucket(1, 0), bucket(0, 0)), nil, nil, ofServer)
 	gap, before := c.Points[1], c.Points[2]
 	for name, known := range map[string]bool{
 		"viewers": gap.ViewersAvg.Known(), "most": gap.ViewersMax.Known(), "in": gap.InBps.Known(), "out": gap.OutBps.Known(),
@@ -96,7 +96,7 @@ func TestAFleetCountsWhatReported(t *testing.T) {
 		bucket(2, 90_000),  // one watched for half the time
 		bucket(2, 140_000), // a poll that straddles the edge
 		bucket(2, 0),
-	), nil, true)
+	), nil, nil, ofFleet)
 	num(t, "both", c.Points[0].ViewersAvg, 20)
 	num(t, "one silent: nothing is made up for it", c.Points[1].ViewersAvg, 10)
 	num(t, "one and a half", c.Points[2].ViewersAvg, 20)
@@ -112,7 +112,7 @@ func TestPeaks(t *testing.T) {
 	t.Parallel()
 	quiet, busy := bucket(1, 60_000), bucket(1, 60_000)
 	busy.ViewerMs, busy.ViewersMax, busy.BytesOut = fleet.Of(25*60_000), fleet.Of(31), fleet.Of(120_000)
-	c := chartOf(ranges[0], series(quiet, busy, quiet), nil, false)
+	c := chartOf(ranges[0], series(quiet, busy, quiet), nil, nil, ofServer)
 	at := start.Add(minute).UnixMilli()
 	if diff := cmp.Diff(Peak{Value: fleet.Of(31), AtMs: at, Of: "poll"}, c.Summary.ViewersPeak, cmp.AllowUnexported(fleet.Int{})); diff != "" {
 		t.Errorf("peak of viewers (-want +got):\n%s", diff)
@@ -121,7 +121,7 @@ func TestPeaks(t *testing.T) {
 		t.Errorf("peak of bandwidth (-want +got):\n%s", diff)
 	}
 	quiet.ViewersMax, busy.ViewersMax = fleet.Int{}, fleet.Int{}
-	c = chartOf(ranges[0], series(quiet, busy), nil, true)
+	c = chartOf(ranges[0], series(quiet, busy), nil, nil, ofFleet)
 	if got := c.Summary.ViewersPeak; got.Of != "bucket" || got.Value != fleet.Of(25) {
 		t.Errorf("peak without a maximum of polls = %+v, want the largest average", got)
 	}
@@ -130,11 +130,38 @@ func TestPeaks(t *testing.T) {
 func TestTechnologiesAreAveragedAsTheirStream(t *testing.T) {
 	t.Parallel()
 	techs := []store.TechSeries{{Tech: fleet.TechHLS, ViewerMs: []fleet.Int{fleet.Of(240_000), {}}}}
-	c := chartOf(ranges[0], series(bucket(1, 60_000), bucket(1, 0)), techs, false)
+	c := chartOf(ranges[0], series(bucket(1, 60_000), bucket(1, 0)), nil, techs, ofStream)
 	if c.ByTech[0].Tech != "hls" || c.ByTech[0].ViewersAvg[1].Known() {
 		t.Errorf("got %+v", c.ByTech)
 	}
 	num(t, "hls", c.ByTech[0].ViewersAvg[0], 4)
+}
+
+func TestAPollBehindTheEdgeOfABucketIsNotMissing(t *testing.T) {
+	t.Parallel()
+	c := chartOf(ranges[0], series(bucket(1, 60_000), bucket(1, 50_000), bucket(1, 70_000), bucket(1, 50_000), bucket(1, 0), bucket(1, 70_000)), nil, nil, ofServer)
+	for i, want := range []float64{100, 100, 100, 100 * 50.0 / 60, 0, 100} {
+		num(t, "completeness", c.Points[i].CompletePct, want)
+	}
+}
+
+func TestAStreamThatIsOffAirIsNotMissing(t *testing.T) {
+	t.Parallel()
+	off := bucket(1, 0)
+	off.State = fleet.StateOffline
+	begins := bucket(1, 20_000)
+	begins.State = fleet.StateOnline
+	server := series(bucket(1, 60_000), bucket(1, 60_000), bucket(1, 30_000), bucket(1, 0)).Points
+	c := chartOf(ranges[0], series(off, begins, begins, bucket(1, 0)), server, nil, ofStream)
+	num(t, "off air, and watched", c.Points[0].CompletePct, 100)
+	num(t, "on air from the middle, and watched", c.Points[1].CompletePct, 100)
+	num(t, "watched for half the time", c.Points[2].CompletePct, 50)
+	num(t, "not watched", c.Points[3].CompletePct, 0)
+	num(t, "average while on air", c.Points[1].ViewersAvg, 10)
+	if c.Summary.GapBuckets != 1 || c.Summary.CoveredMs != 40_000 || c.Points[0].State != "offline" || c.Points[0].ViewersAvg.Known() {
+		t.Errorf("got %+v", c.Summary)
+	}
+	num(t, "complete", c.Summary.CompletePct, 100*150.0/240)
 }
 
 func TestRanges(t *testing.T) {

@@ -65,38 +65,36 @@ func (r *Reports) NowLive() *Now {
 
 // FleetChart is the sum of all servers over a range.
 func (r *Reports) FleetChart(ctx context.Context, g Range) (*Chart, error) {
-	at := r.now()
-	return r.chart(ctx, g, "fleet series", r.fleetInterval(at), true,
-		func(ctx context.Context, w store.Window, step time.Duration) (store.Series, []store.TechSeries, error) {
-			s, err := r.store.FleetSeries(ctx, w, step)
-			return s, nil, err
+	return r.chart(ctx, g, ofFleet, r.fleetInterval(r.now()), func(ctx context.Context, m *Meta, w store.Window, step time.Duration) (a answer, err error) {
+		err = r.step(m, "fleet series", func() (err error) {
+			a.series, err = r.store.FleetSeries(ctx, w, step)
+			return err
 		})
+		return a, err
+	})
 }
 
-type seriesQuestion func(ctx context.Context, w store.Window, step time.Duration) (store.Series, []store.TechSeries, error)
+// answer is what the store said about one chart.
+type answer struct {
+	series  store.Series
+	watched []store.Point // streams: the series of their server
+	techs   []store.TechSeries
+}
 
-func (r *Reports) chart(ctx context.Context, g Range, name string, interval time.Duration, isFleet bool, ask seriesQuestion) (*Chart, error) {
+type seriesQuestion func(ctx context.Context, m *Meta, w store.Window, step time.Duration) (answer, error)
+
+func (r *Reports) chart(ctx context.Context, g Range, of subject, interval time.Duration, ask seriesQuestion) (*Chart, error) {
 	ctx, cancel := context.WithTimeout(ctx, questionTimeout)
 	defer cancel()
 	meta := r.meta()
 	step := g.stepFor(interval)
-	window := g.window(r.now(), step)
-	var series store.Series
-	var techs []store.TechSeries
-	err := r.step(&meta, name, func() (err error) {
-		series, techs, err = ask(ctx, window, step)
-		return err
-	})
+	a, err := ask(ctx, &meta, g.window(r.now(), step), step)
 	if err != nil {
 		return nil, storeError(ctx, err)
 	}
 	var c Chart
 	_ = r.step(&meta, "arithmetic", func() error {
-		series.Window = window
-		if series.Step == 0 {
-			series.Step = step
-		}
-		c = chartOf(g, series, techs, isFleet)
+		c = chartOf(g, a.series, a.watched, a.techs, of)
 		return nil
 	})
 	c.Meta = meta

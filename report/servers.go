@@ -200,11 +200,13 @@ func (r *Reports) ServerLive(key string) *ServerPage {
 
 // ServerChart is one server over a range.
 func (r *Reports) ServerChart(ctx context.Context, key string, g Range) (*Chart, error) {
-	return r.chart(ctx, g, "server series", r.serverInterval(key), false,
-		func(ctx context.Context, w store.Window, step time.Duration) (store.Series, []store.TechSeries, error) {
-			s, err := r.store.ServerSeries(ctx, key, w, step)
-			return s, nil, err
+	return r.chart(ctx, g, ofServer, r.serverInterval(key), func(ctx context.Context, m *Meta, w store.Window, step time.Duration) (a answer, err error) {
+		err = r.step(m, "server series", func() (err error) {
+			a.series, err = r.store.ServerSeries(ctx, key, w, step)
+			return err
 		})
+		return a, err
+	})
 }
 
 func (r *Reports) serverInterval(key string) time.Duration {

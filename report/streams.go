@@ -134,7 +134,7 @@ func (r *Reports) Stream(ctx context.Context, key fleet.StreamKey, g Range) (*St
 		if err := errors.Join(chartErr, historyErr); err != nil {
 			return nil, err
 		}
-		if chart.Empty() && len(history.Events) == 0 && len(history.Sessions) == 0 {
+		if chart.Unseen() && len(history.Events) == 0 && len(history.Sessions) == 0 {
 			return nil, MissingStream(key)
 		}
 	}
@@ -176,10 +176,21 @@ func (r *Reports) StreamLive(key fleet.StreamKey) *StreamPage {
 
 // StreamChart is one stream over a range, with its viewers by technology.
 func (r *Reports) StreamChart(ctx context.Context, key fleet.StreamKey, g Range) (*Chart, error) {
-	return r.chart(ctx, g, "stream series", r.serverInterval(key.Server), false,
-		func(ctx context.Context, w store.Window, step time.Duration) (store.Series, []store.TechSeries, error) {
-			return r.store.StreamSeries(ctx, key, w, step)
+	return r.chart(ctx, g, ofStream, r.serverInterval(key.Server), func(ctx context.Context, m *Meta, w store.Window, step time.Duration) (a answer, err error) {
+		err = r.step(m, "stream series", func() (err error) {
+			a.series, a.techs, err = r.store.StreamSeries(ctx, key, w, step)
+			return err
 		})
+		if err != nil {
+			return a, err
+		}
+		err = r.step(m, "server series", func() error {
+			server, err := r.store.ServerSeries(ctx, key.Server, w, step)
+			a.watched = server.Points
+			return err
+		})
+		return a, err
+	})
 }
 
 // StreamHistory is what happened to one stream in a range.

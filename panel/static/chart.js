@@ -67,7 +67,8 @@ function hatch(ctx, line, ratio) {
 
 // missing lists what is not there: buckets without a number, and buckets that a part
 // of the servers or of the time is missing from.
-const gapsOf = (data, known) => runs(data.t.length, (i) => known[i] == null);
+const gapsOf = (data, known) => runs(data.t.length, (i) => known[i] == null && !data.off?.includes(i));
+const offOf = (data) => runs(data.t.length, (i) => data.off?.includes(i));
 const partsOf = (data, known) => runs(data.t.length, (i) => known[i] != null && data.complete[i] != null && data.complete[i] < 99);
 
 // paintMissing paints what is missing before the lines are drawn.
@@ -95,6 +96,18 @@ function paintMissing(u, data, known) {
       ctx.fillText("no data", (x0 + x1) / 2, top + height / 2 + 4 * ratio);
     }
   }
+  for (const [a, b] of offOf(data)) {
+    const x0 = edge(data.t[a] - half);
+    const w = edge(data.t[b] + half) - x0;
+    ctx.fillStyle = color("--gap");
+    ctx.fillRect(x0, top, w, height);
+    if (w > 52 * ratio) {
+      ctx.font = `${11 * ratio}px ${getComputedStyle(document.body).fontFamily}`;
+      ctx.textAlign = "center";
+      ctx.fillStyle = color("--muted");
+      ctx.fillText("off air", x0 + w / 2, top + height / 2 + 4 * ratio);
+    }
+  }
   ctx.fillStyle = color("--part");
   for (const [a, b] of partsOf(data, known)) {
     const x0 = edge(data.t[a] - half);
@@ -111,7 +124,7 @@ function lonely(u, si) {
   return out;
 }
 
-function legendOf(figure, lines, gaps, parts) {
+function legendOf(figure, lines, gaps, off, parts) {
   const holder = figure.querySelector(".legend");
   holder.replaceChildren();
   const values = lines.map((line) => {
@@ -127,7 +140,7 @@ function legendOf(figure, lines, gaps, parts) {
     holder.append(item);
     return value;
   });
-  for (const [has, cls, label] of [[gaps, "gap", "no data"], [parts, "part", "incomplete"]]) {
+  for (const [has, cls, label] of [[gaps, "gap", "no data"], [off, "off", "off air"], [parts, "part", "incomplete"]]) {
     if (!has) continue;
     const item = document.createElement("span");
     item.className = `key ${cls}`;
@@ -146,7 +159,7 @@ function makePlot(figure, now, lines, text, unit) {
   const canvas = figure.querySelector(".canvas");
   const data = now();
   const known = () => lines[0].of(now());
-  const legend = legendOf(figure, lines, gapsOf(data, known()).length > 0, partsOf(data, known()).length > 0);
+  const legend = legendOf(figure, lines, gapsOf(data, known()).length > 0, offOf(data).length > 0, partsOf(data, known()).length > 0);
   const say = (idx) => {
     lines.forEach((l, i) => {
       const values = l.of(now());
@@ -194,7 +207,7 @@ const mounted = new Map(); // container: { charts, text, shape, data, dirty }
 // shapeOf tells whether new numbers fit into the charts that are there.
 function shapeOf(d) {
   return JSON.stringify([!!d.max, (d.tech ?? []).map((t) => t.name), gapsOf(d, d.viewers).length > 0, partsOf(d, d.viewers).length > 0,
-    gapsOf(d, d.in).length > 0, gapsOf(d, d.out).length > 0]);
+    !!d.off, gapsOf(d, d.in).length > 0, gapsOf(d, d.out).length > 0]);
 }
 
 function draw(box) {

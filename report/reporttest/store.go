@@ -127,12 +127,14 @@ func (w *World) StreamSeries(_ context.Context, key fleet.StreamKey, win store.W
 		servers = []int{w.streams[j].server}
 	}
 	s, err := w.series(servers, func(int) []int { return []int{j} }, win, step)
+	if ok && w.scene() != Empty {
+		w.offAir(&s)
+	}
 	if err != nil || !ok || w.streams[j].tech != fleet.TechMixed {
 		return s, nil, err
 	}
 	rtmp, hls := store.TechSeries{Tech: fleet.TechRTMP}, store.TechSeries{Tech: fleet.TechHLS}
 	for i := range s.Points {
-		s.Points[i].State = fleet.StateOnline
 		v, known := s.Points[i].ViewerMs.Get()
 		if !known {
 			rtmp.ViewerMs, hls.ViewerMs = append(rtmp.ViewerMs, fleet.Int{}), append(hls.ViewerMs, fleet.Int{})
@@ -141,6 +143,20 @@ func (w *World) StreamSeries(_ context.Context, key fleet.StreamKey, win store.W
 		rtmp.ViewerMs, hls.ViewerMs = append(rtmp.ViewerMs, fleet.Of(v/4)), append(hls.ViewerMs, fleet.Of(v-v/4))
 	}
 	return s, []store.TechSeries{hls, rtmp}, nil
+}
+
+// offAir takes every stream off the air for a while, and says its state otherwise.
+func (w *World) offAir(s *store.Series) {
+	for i := range s.Points {
+		p := &s.Points[i]
+		if p.CoveredMs == 0 {
+			continue
+		}
+		p.State = fleet.StateOnline
+		if age := w.now().Sub(time.UnixMilli(p.AtMs)); age > 13*time.Minute && age < 17*time.Minute {
+			*p = store.Point{AtMs: p.AtMs, ExpectedMs: p.ExpectedMs, State: fleet.StateOffline}
+		}
+	}
 }
 
 // StreamEvents implements store.Reader.
@@ -154,7 +170,7 @@ func (w *World) StreamEvents(_ context.Context, key fleet.StreamKey, win store.W
 	to := win.To
 	events := []fleet.StreamEvent{
 		{Key: key, AtMs: to.Add(-13 * time.Minute).UnixMilli(), State: fleet.StateOnline, Reason: "publish"},
-		{Key: key, AtMs: to.Add(-14 * time.Minute).UnixMilli(), State: fleet.StateOffline, Reason: "vanished"},
+		{Key: key, AtMs: to.Add(-17 * time.Minute).UnixMilli(), State: fleet.StateOffline, Reason: "vanished"},
 		{Key: key, AtMs: to.Add(-38 * time.Minute).UnixMilli(), State: fleet.StateOnline, Reason: "data"},
 		{Key: key, AtMs: to.Add(-39 * time.Minute).UnixMilli(), State: fleet.StateIdle, Reason: "no_data"},
 		{Key: key, AtMs: to.Add(-26 * time.Hour).UnixMilli(), State: fleet.StateOnline, Reason: "first_sight"},
