@@ -233,3 +233,86 @@ func TestReleaseOnAFullSpool(t *testing.T) {
 		t.Errorf("%+v", s.Stats())
 	}
 }
+
+// TestFailedMergeDoesNotCount: the merged record is on disk although its write failed,
+// behind the end of its segment and in a segment of its own. The parts are released and
+// one is sent. After a crash it must still be a part.
+func TestFailedMergeDoesNotCount(t *testing.T) {
+	t.Parallel()
+	for _, ops := range []durabletest.Op{durabletest.OpSync | durabletest.OpTruncate, durabletest.OpSync | durabletest.OpTruncate | durabletest.OpRemove} {
+		for seed := range uint64(20) {
+			fs := durabletest.New(seed)
+			s := open(t, options(fs, 8<<20))
+			for range 6 {
+				add(t, s, 500, true)
+			}
+			fs.Inject(durabletest.Fault{Ops: durabletest.OpSync, N: 1, Mode: durabletest.Done, Times: -1})
+			fs.Inject(durabletest.Fault{Ops: ops, N: 1, Mode: durabletest.NotDone, Times: -1})
+			if done, err := s.core.mergeBatch(); done || err == nil {
+				t.Fatalf("mergeBatch = %v, %v", done, err)
+			}
+			fs.Heal()
+			mustHold(t, s)
+			if err := s.Release(); err != nil {
+				t.Fatal(err)
+			}
+			if rec, ok, err := s.Take(false); !ok || err != nil || rec.Seq != 1 || rec.FirstSeq != 1 {
+				t.Fatalf("Take = %d, %v, %v", rec.Seq, ok, err)
+			}
+			s = openAfter(t, fs, seed)
+			if got := numbers(drainAll(t, s)); got != "1 2 3 4 5 6" {
+				t.Fatalf("seed %d: got %q, want the parts", seed, got)
+			}
+		}
+	}
+}
+
+// openAfter opens again after a power cut or a kill, by seed.
+func openAfter(t *testing.T, fs *durabletest.FS, seed uint64) *Spool {
+	t.Helper()
+	if seed%2 == 0 {
+		fs.Kill()
+	} else {
+		fs.Crash()
+	}
+	return open(t, options(fs, 8<<20))
+}
+
+// TestReleasedIsNeverMerged, also when held packets come after it and the spool fills up.
+func TestReleasedIsNeverMerged(t *testing.T) {
+	t.Parallel()
+	fs := durabletest.New(1)
+	s := open(t, options(fs, MinMaxBytes))
+	for range 12 {
+		add(t, s, 3000, true)
+	}
+	if err := s.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := s.Take(false); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	s.Return(1)
+	for range 200 {
+		add(t, s, 3000, true)
+	}
+	merged := false
+	for i := range s.core.index.entries {
+		e := &s.core.index.entries[i]
+		if e.dead {
+			continue
+		}
+		merged = merged || e.first != e.seq
+		if e.first <= 12 && e.first != e.seq {
+			t.Errorf("%d to %d was merged after its release", e.first, e.seq)
+		}
+	}
+	if !merged {
+		t.Error("nothing was merged at all")
+	}
+	for seq := uint64(1); seq <= 12; seq++ {
+		if s.core.index.find(seq) < 0 {
+			t.Errorf("packet %d was dropped although others could be merged", seq)
+		}
+	}
+}
