@@ -14,7 +14,7 @@ import (
 // Answers that are remembered of each server: the last ones by the emulator, the first
 // ones here. An agent that has no whole answer among the first cannot be audited.
 const (
-	maxPolls = 64
+	maxPolls = 1_000
 	maxEarly = 32
 )
 
@@ -73,12 +73,22 @@ func (f *simulatedFleet) rememberEarly() {
 		f.mu.Lock()
 		for i, e := range emulators {
 			if len(f.early[i]) < maxEarly {
-				f.early[i] = whole(e.Polls())
+				f.early[i] = extend(f.early[i], e.Polls())
 				missing++
 			}
 		}
 		f.mu.Unlock()
 	}
+}
+
+// extend adds the whole answers that were given since.
+func extend(known, polls []mediatest.Poll) []mediatest.Poll {
+	for _, p := range whole(polls) {
+		if len(known) == 0 || p.At.After(known[len(known)-1].At) {
+			known = append(known, p)
+		}
+	}
+	return known
 }
 
 // whole returns the answers that arrived undamaged.
