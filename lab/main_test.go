@@ -12,7 +12,7 @@ import (
 )
 
 // raceVariable makes the tests run programs with the race detector.
-const raceVariable = "VIGIL_LAB_RACE"
+const raceVariable = "LAB_RACE"
 
 // programs builds the programs once, when the first test needs them.
 var programs = sync.OnceValues(func() (*lab.Programs, error) {
@@ -20,7 +20,7 @@ var programs = sync.OnceValues(func() (*lab.Programs, error) {
 })
 
 // dirVariable tells where TestMain wants the programs.
-const dirVariable = "VIGIL_LAB_PROGRAMS"
+const dirVariable = "LAB_PROGRAMS"
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "vigil-programs-")
