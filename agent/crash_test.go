@@ -30,11 +30,12 @@ func crashRun(w *world, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 77))
 	w.cfg.SpoolMaxBytes = 1 << 20
 	faults := []fault{works, works, works, busy, hangs, breaks, storedBreak, storedHang, bad500}
+	chaos := rand.New(rand.NewPCG(seed, 78)) // guarded by the service's lock
 	mode, until := works, time.Now()
 	w.service.modes = func() fault {
 		if !time.Now().Before(until) {
-			mode = faults[r.IntN(len(faults))]
-			until = time.Now().Add(time.Duration(r.Int64N(int64(10 * time.Minute))))
+			mode = faults[chaos.IntN(len(faults))]
+			until = time.Now().Add(time.Duration(chaos.Int64N(int64(10 * time.Minute))))
 		}
 		return mode
 	}

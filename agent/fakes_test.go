@@ -404,11 +404,19 @@ func (w *world) condition(code string) bool {
 // received or is in a gap that was reported.
 func (w *world) accountedFor() {
 	w.Helper()
-	st := w.agent.Stats()
-	w.service.mu.Lock()
-	set := w.service.ledger[st.Epoch]
-	w.service.mu.Unlock()
-	if set == nil || set.High() != st.LastSeq {
-		w.Errorf("accounted for %+v, want everything up to %d; stats %+v", set, st.LastSeq, st)
+	var st Stats
+	var set *fleet.SeqSet
+	for range 3 { // a packet may be under way at this very moment
+		st = w.agent.Stats()
+		w.service.mu.Lock()
+		if set = w.service.ledger[st.Epoch]; set != nil {
+			set = set.Clone()
+		}
+		w.service.mu.Unlock()
+		if set != nil && set.High() == st.LastSeq {
+			return
+		}
+		w.run(100 * time.Millisecond)
 	}
+	w.Errorf("accounted for %+v, want everything up to %d; stats %+v", set, st.LastSeq, st)
 }

@@ -309,10 +309,19 @@ func (r *rowReader) key(server string, vhost, app, instance, name []uint64) flee
 }
 
 func (r *rowReader) int(column []uint64) fleet.Int {
-	n, err := intN1(at(column, r.row))
-	if err != nil {
-		r.keep(err)
+	if r.row >= len(column) {
+		return fleet.Int{}
 	}
+	v := column[r.row]
+	if v-1 > maxNumber { // 0, which is unknown, wraps around
+		return r.unusual(v)
+	}
+	return fleet.Of(int64(v - 1))
+}
+
+func (r *rowReader) unusual(v uint64) fleet.Int {
+	n, err := intN1(v)
+	r.keep(err)
 	return n
 }
 

@@ -111,23 +111,24 @@ func appendColumn(column []uint64, f *field, limit int) ([]uint64, error) {
 	if free := cap(column) - len(column); free < len(b) {
 		column = growColumn(column, min(len(b), limit-len(column)))
 	}
-	for len(b) > 0 {
-		if len(column) >= limit {
+	n, room := len(column), column[:min(cap(column), max(limit, len(column)))]
+	for i := 0; i < len(b); n++ {
+		if n >= len(room) {
 			return column, errColumn
 		}
-		if b[0] < 0x80 {
-			column = append(column, uint64(b[0]))
-			b = b[1:]
+		if c := b[i]; c < 0x80 {
+			room[n] = uint64(c)
+			i++
 			continue
 		}
-		v, n := multiByteUvarint(b)
-		if n <= 0 {
-			return column, varintError(n)
+		v, size := multiByteUvarint(b[i:])
+		if size <= 0 {
+			return column, varintError(size)
 		}
-		column = append(column, v)
-		b = b[n:]
+		room[n] = v
+		i += size
 	}
-	return column, nil
+	return room[:n], nil
 }
 
 func growColumn(column []uint64, more int) []uint64 {
