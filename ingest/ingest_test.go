@@ -129,7 +129,10 @@ func encode(t testing.TB, p *fleet.Packet) []byte {
 // request makes a correct request for a packet; edit changes what a test is about.
 func (s *site) request(p *fleet.Packet, edit ...func(*http.Request)) *http.Request {
 	s.t.Helper()
-	body := encode(s.t, p)
+	return s.requestOf(p, encode(s.t, p), edit...)
+}
+
+func (s *site) requestOf(p *fleet.Packet, body []byte, edit ...func(*http.Request)) *http.Request {
 	r := httptest.NewRequest("POST", wire.PacketPath, bytes.NewReader(body))
 	r.Header.Set("Content-Type", wire.ContentTypePacket)
 	r.Header.Set("Authorization", "Bearer "+s.token)
