@@ -303,21 +303,28 @@ func referencePage(d *document) string {
 	slices.Sort(names)
 	for _, name := range names {
 		s := d.Components.Schemas[name]
-		if len(s.Properties) == 0 {
+		properties := s.Properties
+		if s.Items != nil {
+			properties = s.Items.Properties
+		}
+		if len(properties) == 0 {
 			continue
 		}
 		fmt.Fprintf(&b, "\n## %s\n\n", name)
+		if s.Items != nil {
+			b.WriteString("A list; each item has these fields. ")
+		}
 		if s.Description != "" {
 			fmt.Fprintf(&b, "%s\n\n", s.Description)
 		}
 		b.WriteString("| field | type | meaning |\n| --- | --- | --- |\n")
-		fields := make([]string, 0, len(s.Properties))
-		for field := range s.Properties {
+		fields := make([]string, 0, len(properties))
+		for field := range properties {
 			fields = append(fields, field)
 		}
 		slices.Sort(fields)
 		for _, field := range fields {
-			p := s.Properties[field]
+			p := properties[field]
 			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", field, typeOf(p), p.Description)
 		}
 	}

@@ -216,10 +216,10 @@ function show() {
   else if (away) { conn = "away"; word = "Stale"; }
   else if (lostAt) { conn = "reconnecting"; word = "Reconnecting"; }
   else if (!source) { conn = "paused"; word = "Paused"; }
-  else if (asOf && age > oldMs) { conn = "old"; word = "Live, no new data"; }
+  else if (asOf && age > oldMs) { conn = "old"; word = "No new data"; }
   doc.dataset.conn = conn;
   setText($("live-text"), word);
-  setText($("live-age"), asOf ? `data ${ageText(age)} old` : "");
+  setText($("live-age"), asOf ? (conn === "old" ? `for ${ageText(age)}` : `data ${ageText(age)} old`) : "");
   $("live-age").title = asOf ? `newest data: ${full.format(asOf)}` : "";
   banner(conn, age);
 }

@@ -169,25 +169,52 @@ func (w *World) Streams(now time.Time, q live.StreamQuery) (live.StreamPage, err
 		return page, nil
 	}
 	words := strings.Fields(strings.ToLower(q.Search))
-	var rows []live.StreamRow
-	for i := range w.streams {
-		row := w.streamRow(now, i)
-		page.Total++
-		if wanted(row, q, words) {
-			rows = append(rows, row)
+	page.Total = int64(len(w.streams))
+	for _, row := range w.ordered(now, q.Sort, q.Ascending) {
+		if !wanted(row, q, words) {
+			continue
 		}
+		if page.Matched >= int64(q.Offset) && len(page.Rows) < q.Limit {
+			page.Rows = append(page.Rows, row)
+		}
+		page.Matched++
 	}
-	page.Matched = int64(len(rows))
-	slices.SortStableFunc(rows, func(a, b live.StreamRow) int {
-		d := compareBy(q.Sort, a, b)
-		if !q.Ascending {
+	return page, nil
+}
+
+// order names one ordered list of all streams.
+type order struct {
+	at        time.Time // the tick it is true of
+	scenario  Scenario
+	sort      string
+	ascending bool
+}
+
+// ordered returns all streams in an order. Lists are kept for their tick: a huge fleet
+// is looked at often.
+func (w *World) ordered(now time.Time, sort string, ascending bool) []live.StreamRow {
+	w.orderMu.Lock()
+	defer w.orderMu.Unlock()
+	key := order{at: tick(now), scenario: w.scene(), sort: sort, ascending: ascending}
+	if rows, ok := w.orders[key]; ok {
+		return rows
+	}
+	if len(w.orders) >= maxOrders {
+		clear(w.orders)
+	}
+	rows := make([]live.StreamRow, 0, len(w.streams))
+	for i := range w.streams {
+		rows = append(rows, w.streamRow(now, i))
+	}
+	slices.SortFunc(rows, func(a, b live.StreamRow) int {
+		d := compareBy(sort, a, b)
+		if !ascending {
 			d = -d
 		}
-		return cmp.Or(d, cmp.Compare(a.Key.Name, b.Key.Name))
+		return cmp.Or(d, cmp.Compare(a.Key.Name, b.Key.Name), cmp.Compare(a.Key.Server, b.Key.Server))
 	})
-	from := min(q.Offset, len(rows))
-	page.Rows = rows[from:min(from+q.Limit, len(rows))]
-	return page, nil
+	w.orders[key] = rows
+	return rows
 }
 
 func wanted(row live.StreamRow, q live.StreamQuery, words []string) bool {
@@ -207,6 +234,9 @@ func wanted(row live.StreamRow, q live.StreamQuery, words []string) bool {
 		if row.State.String() != q.State {
 			return false
 		}
+	}
+	if len(words) == 0 {
+		return true
 	}
 	text := strings.ToLower(row.Key.Server + " " + row.Key.App + " " + row.Key.Name)
 	for _, word := range words {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"vigil/fleet"
+	"vigil/live"
 )
 
 // Scenario is what is the matter with the fleet.
@@ -32,6 +33,9 @@ const interval = 10 * time.Second
 // silentFor is how long nobody reported in the scenario Silent.
 const silentFor = 4*time.Minute + 12*time.Second
 
+// maxOrders is how many ordered lists of streams are kept.
+const maxOrders = 6
+
 // Config describes a world.
 type Config struct {
 	Now      func() time.Time
@@ -44,6 +48,9 @@ type World struct {
 	now     func() time.Time
 	servers []server
 	streams []stream
+
+	orderMu sync.Mutex // guards orders; taken before mu
+	orders  map[order][]live.StreamRow
 
 	mu       sync.Mutex // guards what follows
 	scenario Scenario
@@ -75,7 +82,7 @@ var ErrStore = errors.New("reporttest: the store is switched off")
 
 // New makes a world.
 func New(cfg Config) *World {
-	w := &World{now: cfg.Now, scenario: cfg.Scenario, version: 1, changed: make(chan struct{})}
+	w := &World{now: cfg.Now, scenario: cfg.Scenario, version: 1, changed: make(chan struct{}), orders: map[order][]live.StreamRow{}}
 	w.build(cfg.Streams)
 	return w
 }
