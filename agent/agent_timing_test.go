@@ -100,4 +100,3 @@ func BenchmarkRecordAndSend(b *testing.B) {
 		})
 	}
 }
-

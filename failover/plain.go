@@ -14,6 +14,7 @@ type PlainOptions struct {
 	Timeout  time.Duration // connect, and first byte, each; 0: 5 s
 	Dial     DialFunc      // nil: a plain dialer for literal addresses
 	Resolver Resolver      // nil: the system's
+	MaxIdle  int           // connections kept open between requests; 0: 2
 }
 
 // PlainTransport returns a transport for talking to one server next door, for
@@ -30,13 +31,16 @@ func PlainTransport(opts PlainOptions) http.RoundTripper {
 	if opts.Resolver == nil {
 		opts.Resolver = new(net.Resolver)
 	}
+	if opts.MaxIdle <= 0 {
+		opts.MaxIdle = 2
+	}
 	return &http.Transport{
 		DialContext:            opts.dial,
 		TLSHandshakeTimeout:    opts.Timeout,
 		ResponseHeaderTimeout:  opts.Timeout,
 		IdleConnTimeout:        90 * time.Second,
-		MaxIdleConns:           4,
-		MaxIdleConnsPerHost:    2,
+		MaxIdleConns:           2 * opts.MaxIdle,
+		MaxIdleConnsPerHost:    opts.MaxIdle,
 		MaxResponseHeaderBytes: maxHeaderBytes,
 	}
 }

@@ -250,13 +250,18 @@ func (tr *trip) send(ctx context.Context) error {
 	tr.t.mu.Unlock()
 	attemptCtx, cancel := context.WithCancelCause(ctx)
 	a.cancel = cancel
+	started := tr.t.background(func() { // results has room
+		resp, err := tr.t.exchange(attemptCtx, cancel, c, tr.req, body)
+		tr.results <- sent{a, resp, err}
+	})
+	if !started {
+		cancel(nil)
+		c.http.Release()
+		return ErrClosed
+	}
 	tr.tried[c.addr] = true
 	tr.attempts = append(tr.attempts, a)
 	tr.running++
-	go func() { // ends when the context does, and results has room
-		resp, err := tr.t.exchange(attemptCtx, cancel, c, tr.req, body)
-		tr.results <- sent{a, resp, err}
-	}()
 	return nil
 }
 
@@ -316,16 +321,18 @@ func (tr *trip) end() {
 	if tr.running == 0 {
 		return
 	}
-	running, results, t := tr.running, tr.results, tr.t
-	go func() { // every attempt was told to stop
-		for range running {
-			late := <-results
+	drain := func() { // every attempt was told to stop
+		for range tr.running {
+			late := <-tr.results
 			if late.err == nil {
 				_ = late.resp.Body.Close() // nobody reads it
 			}
-			t.drop(late.attempt.conn)
+			tr.t.drop(late.attempt.conn)
 		}
-	}()
+	}
+	if !tr.t.background(drain) {
+		drain()
+	}
 }
 
 // release notes that a connection is free again.

@@ -121,8 +121,8 @@ func storedFrame(message []byte) []byte {
 }
 
 // Decode reads a packet and checks everything that can be checked without a store.
-// The packet shares no memory with data, and keeping one of its strings keeps nothing
-// else of it. Errors are *fleet.Error with KindInvalid or KindTooLarge.
+// The packet shares no memory with data, and whoever keeps one of its strings keeps at
+// most some hundred bytes of others alive. Errors are *fleet.Error with KindInvalid or KindTooLarge.
 func (c *Codec) Decode(data []byte) (*fleet.Packet, error) {
 	p, _, err := c.DecodeInfo(data)
 	return p, err

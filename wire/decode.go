@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"math"
 	"unicode/utf8"
 
@@ -13,6 +14,8 @@ const (
 	maxNumber = 1 << 53
 	// maxTimeMs is the last millisecond of the year 9999.
 	maxTimeMs = 253402300799999
+	// sharedNameBytes is how much of the dictionary one kept name may keep alive.
+	sharedNameBytes = 128
 	// maxAgentBytes keeps agent names fit for a header.
 	maxAgentBytes = 253
 )
@@ -20,7 +23,7 @@ const (
 // decoding is the scratch memory of one Decode.
 type decoding struct {
 	message   []byte
-	nameBytes [][]byte
+	spans     []span // of the names in the message
 	names     []string
 	snapshots [][]byte
 	streams   streamColumns
@@ -32,8 +35,11 @@ type decoding struct {
 	unknown   int
 }
 
+// span is where a name stands in the message.
+type span struct{ start, end int }
+
 func (d *decoding) keepable() bool {
-	size := cap(d.message) + 24*cap(d.nameBytes) + 16*cap(d.names)
+	size := cap(d.message) + 16*cap(d.spans) + 16*cap(d.names)
 	for i := range d.streams.columns {
 		size += 8 * cap(d.streams.columns[i])
 	}
@@ -46,7 +52,7 @@ func (d *decoding) keepable() bool {
 	// Strings belong to the packet: the scratch must not keep them alive.
 	clear(d.names)
 	clear(d.streams.media)
-	d.nameBytes, d.snapshots = d.nameBytes[:0], d.snapshots[:0]
+	d.spans, d.snapshots = d.spans[:0], d.snapshots[:0]
 	clear(d.keys)
 	return size <= keepScratchBytes
 }
@@ -55,7 +61,7 @@ func (d *decoding) keepable() bool {
 // and everything refers to the names.
 func (d *decoding) packet(message []byte, lim Limits) (*fleet.Packet, error) {
 	d.lim, d.rows, d.unknown = lim, 0, 0
-	d.nameBytes, d.snapshots = d.nameBytes[:0], d.snapshots[:0]
+	d.spans, d.snapshots = d.spans[:0], d.snapshots[:0]
 	p := new(fleet.Packet)
 	schema, err := d.envelope(p, message)
 	if err != nil {
@@ -67,7 +73,7 @@ func (d *decoding) packet(message []byte, lim Limits) (*fleet.Packet, error) {
 	if err := checkEnvelope(p); err != nil {
 		return nil, err
 	}
-	if err := d.makeNames(); err != nil {
+	if err := d.makeNames(message); err != nil {
 		return nil, err
 	}
 	if len(d.snapshots) > 0 {
@@ -83,6 +89,7 @@ func (d *decoding) packet(message []byte, lim Limits) (*fleet.Packet, error) {
 
 func (d *decoding) envelope(p *fleet.Packet, b []byte) (schema uint64, err error) {
 	var f field
+	total := len(b)
 	for len(b) > 0 {
 		if b, err = f.next(b); err != nil {
 			return 0, malformed("packet", err)
@@ -105,10 +112,11 @@ func (d *decoding) envelope(p *fleet.Packet, b []byte) (schema uint64, err error
 		case 8<<3 | typeBytes:
 			p.Host, err = d.text(f.bytes, "host")
 		case 9<<3 | typeBytes:
-			if len(d.nameBytes) >= d.lim.Names {
+			if len(d.spans) >= d.lim.Names {
 				return 0, tooLarge("the packet has more than %d names", d.lim.Names)
 			}
-			d.nameBytes = append(d.nameBytes, f.bytes)
+			end := total - len(b)
+			d.spans = append(d.spans, span{end - len(f.bytes), end})
 		case 10<<3 | typeBytes:
 			if len(d.snapshots) >= d.lim.Snapshots {
 				return 0, tooLarge("the packet has more than %d snapshots", d.lim.Snapshots)
@@ -156,22 +164,46 @@ func checkAgent(name string) error {
 	return nil
 }
 
-// makeNames makes one string per name. One string for all of them would be cheaper and
-// would keep the whole dictionary alive for anybody who keeps a single name.
-func (d *decoding) makeNames() error {
-	if cap(d.names) < len(d.nameBytes) {
-		d.names = make([]string, 0, len(d.nameBytes)+len(d.nameBytes)/8)
+// makeNames makes the dictionary. Neighbours share one small string: one for each name
+// would cost three times as much, and one for all of them would keep the whole
+// dictionary alive for anybody who keeps a single name.
+func (d *decoding) makeNames(message []byte) error {
+	if cap(d.names) < len(d.spans) {
+		d.names = make([]string, 0, len(d.spans)+len(d.spans)/8)
 	}
 	d.names = d.names[:0]
-	for i, b := range d.nameBytes {
-		if i == 0 && len(b) > 0 {
-			return invalid("the first name is %q, and must be empty", b[:min(len(b), 64)])
+	for first := 0; first < len(d.spans); {
+		start, end := d.spans[first].start, first
+		for end < len(d.spans) && (end == first || d.spans[end].end-start <= sharedNameBytes) {
+			end++
 		}
-		s, err := d.text(b, "names")
-		if err != nil {
-			return err
+		shared := ""
+		for i := first; i < end; i++ {
+			at := d.spans[i]
+			if err := d.checkName(i, message[at.start:at.end]); err != nil {
+				return err
+			}
 		}
-		d.names = append(d.names, s)
+		if last := d.spans[end-1].end; last > start {
+			shared = string(message[start:last])
+		}
+		for i := first; i < end; i++ {
+			at := d.spans[i]
+			d.names = append(d.names, shared[at.start-start:at.end-start])
+		}
+		first = end
+	}
+	return nil
+}
+
+func (d *decoding) checkName(i int, b []byte) error {
+	switch {
+	case i == 0 && len(b) > 0:
+		return invalid("the first name is %q, and must be empty", b[:min(len(b), 64)])
+	case len(b) > d.lim.StringBytes:
+		return tooLarge("a string of names has %d bytes, %d are allowed", len(b), d.lim.StringBytes)
+	case !utf8.Valid(b):
+		return invalid("a string of names is not UTF-8")
 	}
 	return nil
 }
@@ -285,7 +317,7 @@ func enum(v uint64, what string) (uint8, error) {
 }
 
 func malformed(what string, err error) error {
-	if err == errColumn {
+	if errors.Is(err, errColumn) {
 		return tooLarge("%s", "a column of "+what+" has more rows than are allowed")
 	}
 	return &fleet.Error{Kind: fleet.KindInvalid, Message: "a " + what + " message is malformed", Err: err}
