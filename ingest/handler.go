@@ -26,7 +26,7 @@ func (i *Ingest) Handler() http.Handler {
 		switch r.URL.Path {
 		case wire.PacketPath:
 			i.servePacket(w, r)
-		case PingPath:
+		case wire.PingPath:
 			i.servePing(w, r)
 		default:
 			writeError(w, &fleet.Error{Kind: fleet.KindMissing, Message: "there is no such page", Hint: "packets go to " + wire.PacketPath})

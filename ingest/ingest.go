@@ -34,10 +34,6 @@ import (
 	"vigil/wire"
 )
 
-// PingPath answers whether a token is good: GET, with an optional ?agent=name that
-// must be allowed by it.
-const PingPath = "/v1/ping"
-
 // Limits of requests.
 const (
 	readHeaderTimeout = 5 * time.Second

@@ -354,7 +354,7 @@ func TestPing(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, config.Ingest{})
 	get := func(query, token string) *httptest.ResponseRecorder {
-		r := httptest.NewRequest("GET", PingPath+query, nil)
+		r := httptest.NewRequest("GET", wire.PingPath+query, nil)
 		r.Header.Set("Authorization", "Bearer "+token)
 		return s.serve(r)
 	}

@@ -300,6 +300,7 @@ func TestFullJournalRefusesUntilStorageApplied(t *testing.T) {
 	if int(kept) != appended {
 		t.Errorf("%d messages kept, %d appended", kept, appended)
 	}
+	readCount(t, j, appended)
 	for _, u := range usage {
 		if err := j.Applied(u.Shard, u.LastSeq-1); err != nil {
 			t.Fatal(err)
@@ -354,7 +355,13 @@ func TestOldAppliedMessagesAreDropped(t *testing.T) {
 		}
 	}
 	s := j.shard(shard)
-	j.Applied(shard, 15)
+	if _, ok := errors.AsType[*AheadError](j.Applied(shard, 15)); !ok {
+		t.Error("Applied takes a position that nobody can have read")
+	}
+	readCount(t, j, 20)
+	if err := j.Applied(shard, 15); err != nil {
+		t.Fatal(err)
+	}
 	if err := j.retain(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}

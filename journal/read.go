@@ -83,7 +83,7 @@ func (s *shard) read(ctx context.Context, after uint64, fn func(Message) error) 
 // this very journal delivered it: otherwise it comes from messages that are gone, and
 // new messages have taken their numbers.
 func (s *shard) checkPosition(ctx context.Context, after uint64) error {
-	if after > max(s.lastAtOpen, s.delivered.Load()) {
+	if after > s.known() {
 		return &AheadError{Shard: s.name, After: after, Last: s.lastAtOpen}
 	}
 	state, err := s.stateOrWait(ctx)
@@ -96,6 +96,9 @@ func (s *shard) checkPosition(ctx context.Context, after uint64) error {
 	}
 	return nil
 }
+
+// known is the newest position that a reader can rightly have.
+func (s *shard) known() uint64 { return max(s.lastAtOpen, s.delivered.Load()) }
 
 func (s *shard) stateOrWait(ctx context.Context) (bus.StreamState, error) {
 	for {

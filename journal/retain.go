@@ -22,11 +22,16 @@ const (
 // Applied tells the journal that storage has every message of the shard up to and
 // including upTo on disk. Nothing else ever makes room: messages that were applied are
 // dropped when they are older than the configured age, or earlier when the shard is
-// more than half full. Cheap; meant to be called after every transaction.
+// more than half full. Cheap; meant to be called after every transaction. A position
+// that Read would refuse as ahead is refused here too (*AheadError): it would give up
+// new messages that only have the numbers of old ones.
 func (j *Journal) Applied(shardName string, upTo uint64) error {
 	s := j.shard(shardName)
 	if s == nil {
 		return fmt.Errorf("%w: %s", ErrUnknownShard, shardName)
+	}
+	if upTo > s.known() {
+		return &AheadError{Shard: s.name, After: upTo, Last: s.lastAtOpen}
 	}
 	for {
 		old := s.applied.Load()
