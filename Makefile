@@ -43,11 +43,14 @@ fuzz: ## run every fuzz target for FUZZTIME (30s) each
 bench: ## measure against peers, side by side (minutes)
 	$(GO) run ./bench
 
-lab: ## real processes, real faults, a table of results (minutes)
-	$(GO) run ./lab
+lab: ## the real programs as processes, broken in every way (minutes)
+	$(GO) test ./lab -count=1 -v -timeout 30m
 
-soak: ## the lab for hours: SOAK=2h
-	$(GO) run ./lab -soak $(or $(SOAK),2h)
+SOAK ?= 7200
+soak: ## the lab again and again for SOAK seconds (7200)
+	@end=$$(( $$(date +%s) + $(SOAK) )); n=0; \
+	while [ $$(date +%s) -lt $$end ]; do n=$$((n+1)); echo "== round $$n"; \
+		$(GO) test ./lab -count=1 -timeout 30m; done; echo "$$n rounds"
 
 demo: ## the whole service on this machine with a simulated fleet
 	$(GO) run ./cmd/vigil demo

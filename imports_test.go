@@ -30,7 +30,9 @@ var layers = map[string]int{
 
 	"demo": 8,
 
-	"panel/screenshots": 9, "bench": 9, "lab": 9, "cmd/vigil": 9, "cmd/vigil-agent": 9,
+	"cmd/vigil": 9, "cmd/vigil-agent": 9, "lab": 9, "panel/screenshots": 9,
+
+	"bench": 10, // measures with what lab starts
 }
 
 // support are packages that exist for tests. Only tests, other support packages and

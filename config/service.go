@@ -89,10 +89,12 @@ type Journal struct {
 	// Shards is how many logs work side by side. It can grow later and must not
 	// shrink.
 	Shards int `toml:"shards" default:"4" limit:"1..64"`
-	// MaxBytes is the disk space of all shards together. The oldest messages make
-	// room for new ones, so it must hold what storage may be behind.
+	// MaxBytes is the disk space of all shards together. It must hold what storage may
+	// be behind: packets that are not applied yet are never dropped, and when they fill
+	// it agents are told to come back later.
 	MaxBytes int64 `toml:"max_bytes" default:"8GiB" limit:"64MiB..1PiB" kind:"size"`
-	// MaxAge is how long messages are kept after they were taken.
+	// MaxAge is how long packets are kept although they are applied. They go earlier when
+	// the space is more than half full.
 	MaxAge time.Duration `toml:"max_age" default:"7d" limit:"1h..365d"`
 	// PublishTimeout is how long one shard may take before another is tried.
 	PublishTimeout time.Duration `toml:"publish_timeout" default:"1s" limit:"50ms..30s"`
