@@ -404,3 +404,24 @@ func TestManyAgentsInOneProcess(t *testing.T) {
 		}
 	})
 }
+
+// More than fits into one packet: the details go, the totals stay, and it is said.
+func TestTooManyStreamsKeepTheirTotals(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.cfg.SpoolMaxBytes = 1 << 20 // a packet may have a sixteenth of that
+		w.servers["s1"].set(func(s *fakeServer) { s.streams = 20_000 })
+		w.start()
+		w.run(2 * time.Minute)
+		w.accountedFor()
+		w.stopAndCompare()
+		if st := w.agent.Stats(); st.Lost != 0 || st.AppendError != 0 {
+			w.Errorf("stats %+v", st)
+		}
+		w.service.mu.Lock()
+		defer w.service.mu.Unlock()
+		s := w.service.packets[3].Snapshots[0]
+		if len(s.Streams) != 0 || s.Status != fleet.StatusPartial || s.Detail == "" || !s.Totals.BytesIn.Known() {
+			w.Errorf("snapshot with %d streams: %v, %q, %v", len(s.Streams), s.Status, s.Detail, s.Totals)
+		}
+	})
+}

@@ -19,8 +19,8 @@ func (a *Agent) append(p *fleet.Packet) {
 		p = a.joinUnsaved(p)
 	}
 	gaps := a.spool.Gaps()
-	payload, err := a.encode(p, gaps)
-	if err != nil {
+	err := a.store(p, gaps)
+	if kind := fleet.KindOf(err); err != nil && (kind == fleet.KindTooLarge || kind == fleet.KindInvalid) {
 		// It can never be sent. That is a mistake of ours, and it must be seen.
 		a.unsaved = nil
 		a.count(func(c *counters) { c.unencodable++; c.lastError = err.Error() })
@@ -28,8 +28,6 @@ func (a *Agent) append(p *fleet.Packet) {
 		a.log.Error("packet cannot be encoded and is lost", "error", err)
 		return
 	}
-	held := a.hold()
-	err = a.spool.Append(spool.Record{FirstSeq: p.FirstSeq, Seq: p.ID.Seq, AtMs: newestMs(p), Held: held, Payload: payload})
 	if err != nil {
 		a.unsaved = p
 		a.count(func(c *counters) { c.appendErrors++; c.lastError = err.Error() })
@@ -53,13 +51,15 @@ func (a *Agent) append(p *fleet.Packet) {
 	}
 }
 
-// encode numbers a packet and encodes it. What is too large loses its details before
-// its totals: sessions first, then events, then streams, and says so.
-func (a *Agent) encode(p *fleet.Packet, gaps []fleet.Gap) ([]byte, error) {
+// store numbers a packet, encodes it and appends it to the spool. What is too large
+// loses its details before its totals, and says so: sessions first, then events, then
+// streams. Errors of kind invalid and too large mean that the packet can never be
+// stored.
+func (a *Agent) store(p *fleet.Packet, gaps []fleet.Gap) error {
 	p.ID.Epoch, p.ID.Seq = a.spool.Epoch(), a.spool.NextSeq()
 	p.FirstSeq = p.ID.Seq
 	p.Gaps = gaps
-	payload, err := a.codec.Encode(p)
+	err := a.tryStore(p)
 	for step := 0; fleet.KindOf(err) == fleet.KindTooLarge && step < len(reductions); step++ {
 		a.log.Warn("packet is too large and loses details", "lost", reductions[step].name, "error", err)
 		for i := range p.Snapshots {
@@ -70,9 +70,23 @@ func (a *Agent) encode(p *fleet.Packet, gaps []fleet.Gap) ([]byte, error) {
 			}
 			s.Detail = "too much for one packet: left out " + reductions[step].name
 		}
-		payload, err = a.codec.Encode(p)
+		err = a.tryStore(p)
 	}
-	return payload, err
+	return err
+}
+
+func (a *Agent) tryStore(p *fleet.Packet) error {
+	payload, err := a.codec.Encode(p)
+	if err != nil {
+		return err
+	}
+	err = a.spool.Append(spool.Record{FirstSeq: p.FirstSeq, Seq: p.ID.Seq, AtMs: newestMs(p), Held: a.hold(), Payload: payload})
+	if errors.Is(err, spool.ErrTooLarge) {
+		return &fleet.Error{
+			Kind: fleet.KindTooLarge, Message: fmt.Sprintf("a packet of %d bytes is too large for the disk queue", len(payload)), Hint: "raise spool_max_bytes", Err: err,
+		}
+	}
+	return err
 }
 
 type reduction struct {

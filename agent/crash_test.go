@@ -14,7 +14,7 @@ import (
 // packets is what the service has.
 func TestCrashesAtRandomMoments(t *testing.T) {
 	t.Parallel()
-	runs := 60
+	runs := 25
 	if testing.Short() {
 		runs = 10
 	}

@@ -221,6 +221,8 @@ type fakeServer struct {
 	poll int
 	busy int
 	most int
+
+	streams int // 0: three
 }
 
 func (s *fakeServer) Collect(ctx context.Context) *fleet.Reading {
@@ -258,7 +260,11 @@ func (s *fakeServer) Collect(ctx context.Context) *fleet.Reading {
 	}
 	s.last = s.in
 	r.Totals.BytesIn = fleet.Of(s.in)
-	for i := range 3 {
+	streams := s.streams
+	if streams == 0 {
+		streams = 3
+	}
+	for i := range streams {
 		r.Streams = append(r.Streams, fleet.StreamReading{
 			StreamInfo: fleet.StreamInfo{
 				Key: fleet.StreamKey{Name: fmt.Sprintf("channel-%d", i)}, State: fleet.StateOnline, Incarnation: "i",

@@ -27,7 +27,7 @@ const ratioFreeBytes = 1 << 20
 // take one in the message, so Rows is what bounds memory.
 func DefaultLimits() Limits {
 	return Limits{
-		CompressedBytes: 8 << 20,
+		CompressedBytes: 4 << 20,
 		DecodedBytes:    64 << 20,
 		Ratio:           200,
 		WindowBytes:     8 << 20,
