@@ -11,6 +11,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -36,48 +37,38 @@ func benchmarks() []benchmark {
 	}
 }
 
-// environment is what all benchmarks share.
-type environment struct {
-	dir     string // scratch, removed at the end
-	vigil   string // path of the built service
-	agent   string // path of the built agent
-	quick   bool   // smaller sizes: shows that the benchmark works, the figures do not count
-	verbose bool
-}
-
 func main() {
 	quick := flag.Bool("quick", false, "small sizes, nothing is written: shows that the benchmarks work")
 	out := flag.String("out", "bench/results", "directory of the results")
-	verbose := flag.Bool("v", false, "show what the measured processes log")
-	flag.Usage = usage
+	flag.Usage = printUsage
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *out, *quick, *verbose, flag.Args()); err != nil {
+	if err := run(ctx, *out, *quick, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
 }
 
-func usage() {
+func printUsage() {
 	w := flag.CommandLine.Output()
-	fmt.Fprintln(w, "usage: go run ./bench [-quick] [-v] [-out DIR] [NAME ...]")
+	fmt.Fprintln(w, "usage: go run ./bench [-quick] [-out DIR] [NAME ...]")
 	for _, b := range benchmarks() {
 		fmt.Fprintf(w, "  %-8s %s\n", b.name, b.help)
 	}
 	flag.PrintDefaults()
 }
 
-func run(ctx context.Context, out string, quick, verbose bool, names []string) error {
+func run(ctx context.Context, out string, quick bool, names []string) (err error) {
 	chosen, err := choose(names)
 	if err != nil {
 		return err
 	}
-	env, err := newEnvironment(ctx, quick, verbose)
+	env, err := newEnvironment(ctx, quick)
 	if err != nil {
 		return err
 	}
-	defer env.close()
+	defer func() { err = errors.Join(err, env.close()) }()
 	for _, b := range chosen {
 		r, err := b.run(ctx, env)
 		if err != nil {
