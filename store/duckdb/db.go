@@ -88,7 +88,6 @@ type DB struct {
 	maintainMu sync.Mutex
 	sealedAt   time.Time // guarded by maintainMu
 	prunedAt   time.Time // guarded by maintainMu
-	fileNumber int64     // guarded by maintainMu
 
 	files *fileSet
 }

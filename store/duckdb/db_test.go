@@ -21,15 +21,15 @@ func checkWorld(t *testing.T, db *DB, w *world) {
 	window := store.Window{From: w.start.Add(-time.Hour).Truncate(time.Hour), To: w.end().Add(time.Hour).Truncate(time.Hour)}
 
 	rows := must[[]store.PacketRow](t)(db.PacketRows(ctx, store.Window{From: window.From.Add(-48 * time.Hour), To: window.To}))
-	if len(rows) != len(w.packets) {
-		t.Fatalf("%d packet rows, want %d", len(rows), len(w.packets))
-	}
 	seen := map[fleet.PacketID]bool{}
 	for _, r := range rows {
 		if seen[r.ID] {
-			t.Fatalf("packet %v is there twice", r.ID)
+			t.Fatalf("packet %v is there twice, among %d rows for %d packets", r.ID, len(rows), len(w.packets))
 		}
 		seen[r.ID] = true
+	}
+	if len(rows) != len(w.packets) {
+		t.Fatalf("%d packet rows, want %d", len(rows), len(w.packets))
 	}
 
 	servers, streams := map[string]store.Traffic{}, map[string]store.Traffic{}

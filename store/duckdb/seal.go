@@ -2,6 +2,7 @@ package duckdb
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"fmt"
 	"os"
@@ -244,10 +245,9 @@ type output struct {
 
 // write makes one file of the rows of a query, sorted, and makes it durable.
 func (db *DB) write(ctx context.Context, o output, query string) (parquetFile, error) {
-	db.fileNumber++
 	f := parquetFile{kind: o.kind.name, tier: o.tier, level: o.level, rolled: o.rolled}
-	f.name = fmt.Sprintf("%s/%s/%s-%d-%x-%d.parquet", f.kind, f.tier,
-		time.UnixMilli(max(o.atMs, 0)).UTC().Format("2006-01-02T15"), o.level, db.opts.Now().UnixMilli(), db.fileNumber)
+	// The name is random: no clock and no counter could promise that it is new.
+	f.name = fmt.Sprintf("%s/%s/%s-%d-%s.parquet", f.kind, f.tier, time.UnixMilli(max(o.atMs, 0)).UTC().Format("2006-01-02T15"), o.level, strings.ToLower(rand.Text()))
 	path := db.files.path(f.name)
 	dir := filepath.Dir(path)
 	if _, err := os.Stat(dir); err != nil {
