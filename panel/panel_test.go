@@ -334,6 +334,16 @@ func TestEventStreamSendsWhatChanged(t *testing.T) {
 	}
 }
 
+// The limits of a server on reading and writing are for requests, not for streams.
+func TestEventStreamOutlivesTheLimitsOfItsServer(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, reporttest.Config{})
+	events := listen(t, signIn(t, site), site.URL("/live/now"))
+	for began := time.Now(); time.Since(began) < paneltest.ReadTimeout+4*time.Second; {
+		next(t, events, "beat")
+	}
+}
+
 func TestAQuestionWithoutAnswerIsNoStream(t *testing.T) {
 	t.Parallel()
 	site := newSite(t, reporttest.Config{})

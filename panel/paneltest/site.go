@@ -25,6 +25,10 @@ const (
 	Password = "correct horse battery"
 )
 
+// ReadTimeout is how long the site's server waits for a request: short, so that a test
+// sees whether streams outlive it.
+const ReadTimeout = 6 * time.Second
+
 // Site is a panel over a made-up fleet, served on 127.0.0.1. It can be stopped and
 // started again at the same address, as a service is.
 type Site struct {
@@ -76,7 +80,7 @@ func (s *Site) Up() error {
 	}
 	s.Addr = l.Addr().String()
 	s.panel = p
-	s.server = &http.Server{Handler: p.Handler(), ReadHeaderTimeout: 5 * time.Second}
+	s.server = &http.Server{Handler: p.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: ReadTimeout, WriteTimeout: 20 * time.Second}
 	s.server.RegisterOnShutdown(p.Stop)
 	go func(server *http.Server) {
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {

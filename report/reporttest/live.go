@@ -67,12 +67,18 @@ func (w *World) Servers(now time.Time) []live.ServerRow {
 	if w.scene() == Empty {
 		return nil
 	}
-	rows := make([]live.ServerRow, 0, len(w.servers))
-	for i := range w.servers {
-		rows = append(rows, w.serverRow(now, i))
+	w.orderMu.Lock()
+	defer w.orderMu.Unlock()
+	key := order{at: tick(now), scenario: w.scene()}
+	if key != w.rowsOf {
+		rows := make([]live.ServerRow, 0, len(w.servers))
+		for i := range w.servers {
+			rows = append(rows, w.serverRow(now, i))
+		}
+		slices.SortFunc(rows, func(a, b live.ServerRow) int { return cmp.Compare(a.Key, b.Key) })
+		w.rowsOf, w.rows = key, rows
 	}
-	slices.SortFunc(rows, func(a, b live.ServerRow) int { return cmp.Compare(a.Key, b.Key) })
-	return rows
+	return slices.Clone(w.rows)
 }
 
 func (w *World) serverRow(now time.Time, i int) live.ServerRow {
@@ -123,9 +129,9 @@ func (w *World) Server(now time.Time, key string) (live.ServerRow, bool) {
 	return live.ServerRow{}, false
 }
 
-func (w *World) streamRow(now time.Time, i int) live.StreamRow {
+func (w *World) streamRow(scene Scenario, now time.Time, i int) live.StreamRow {
 	s := &w.streams[i]
-	status, _, silent := conditionOf(w.scene(), s.server)
+	status, _, silent := conditionOf(scene, s.server)
 	at := w.lastTick(now, silent)
 	row := live.StreamRow{
 		Key: s.key, State: s.state, Silent: silent, AtMs: at.UnixMilli(), Tech: s.tech, Media: s.media,
@@ -156,7 +162,7 @@ func (w *World) Stream(now time.Time, key fleet.StreamKey) (live.StreamRow, bool
 	}
 	for i := range w.streams {
 		if w.streams[i].key == key {
-			return w.streamRow(now, i), true
+			return w.streamRow(w.scene(), now, i), true
 		}
 	}
 	return live.StreamRow{}, false
@@ -164,7 +170,7 @@ func (w *World) Stream(now time.Time, key fleet.StreamKey) (live.StreamRow, bool
 
 // Streams implements live.Reader.
 func (w *World) Streams(now time.Time, q live.StreamQuery) (live.StreamPage, error) {
-	page := live.StreamPage{AsOfMs: w.Totals(now).AsOfMs}
+	page := live.StreamPage{AsOfMs: w.asOf(now)}
 	if w.scene() == Empty {
 		return page, nil
 	}
@@ -180,6 +186,18 @@ func (w *World) Streams(now time.Time, q live.StreamQuery) (live.StreamPage, err
 		page.Matched++
 	}
 	return page, nil
+}
+
+func (w *World) asOf(now time.Time) (newest int64) {
+	scene := w.scene()
+	if scene == Empty {
+		return 0
+	}
+	for i := range w.servers {
+		_, _, silent := conditionOf(scene, i)
+		newest = max(newest, w.lastTick(now, silent).UnixMilli())
+	}
+	return newest
 }
 
 // order names one ordered list of all streams.
@@ -204,7 +222,7 @@ func (w *World) ordered(now time.Time, sort string, ascending bool) []live.Strea
 	}
 	rows := make([]live.StreamRow, 0, len(w.streams))
 	for i := range w.streams {
-		rows = append(rows, w.streamRow(now, i))
+		rows = append(rows, w.streamRow(key.scenario, now, i))
 	}
 	slices.SortFunc(rows, func(a, b live.StreamRow) int {
 		d := compareBy(sort, a, b)

@@ -49,8 +49,10 @@ type World struct {
 	servers []server
 	streams []stream
 
-	orderMu sync.Mutex // guards orders; taken before mu
+	orderMu sync.Mutex // guards what follows, up to mu; taken before mu
 	orders  map[order][]live.StreamRow
+	rowsOf  order // the tick of rows
+	rows    []live.ServerRow
 
 	mu       sync.Mutex // guards what follows
 	scenario Scenario
