@@ -5,6 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"time"
 
 	"vigil/fleet"
@@ -84,7 +87,26 @@ func (a *applying) run(ctx context.Context, b *store.Batch) (err error) {
 	if err := w.exec("COMMIT"); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
+	if err := a.db.syncNewLog(); err != nil {
+		return err
+	}
 	return a.db.fault("committed")
+}
+
+// syncNewLog makes the name of the write-ahead log durable. The engine makes a new file
+// after every checkpoint and syncs the file, but not the directory.
+func (db *DB) syncNewLog() error {
+	info, err := os.Stat(filepath.Join(db.opts.Dir, databaseFile+".wal"))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		db.wal = nil // the commit ended with a checkpoint
+	case err != nil:
+		return err
+	case db.wal == nil || !os.SameFile(db.wal, info):
+		db.wal = info
+		return syncDir(db.opts.Dir)
+	}
+	return nil
 }
 
 // identify finds or makes the id of every server and stream of the batch.

@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -78,10 +79,11 @@ type DB struct {
 	lookup *sql.Conn // of Apply, guarded by applyMu
 
 	applyMu    sync.Mutex
-	broken     error   // guarded by applyMu: the last Apply failed
-	batch      int64   // guarded by applyMu: number of the last batch
-	generation int     // guarded by applyMu: of the hot tables that Apply fills
-	ids        *idents // guarded by applyMu
+	broken     error       // guarded by applyMu: the last Apply failed
+	batch      int64       // guarded by applyMu: number of the last batch
+	generation int         // guarded by applyMu: of the hot tables that Apply fills
+	ids        *idents     // guarded by applyMu
+	wal        fs.FileInfo // guarded by applyMu: the write-ahead log whose name is durable
 
 	hotRows [2]atomic.Int64 // rows in each generation
 
@@ -185,6 +187,7 @@ func (db *DB) prepare(ctx context.Context, path string) error {
 	}
 	db.ids = newIdents()
 	db.broken = nil
+	db.wal = nil
 	db.files = newFileSet(filepath.Join(db.opts.Dir, parquetDir))
 	if err := db.loadState(ctx); err != nil {
 		return err
