@@ -26,6 +26,7 @@ type AgentOptions struct {
 	TokenFile string
 	Interval  time.Duration // 1 s when zero
 	Servers   []MediaServer
+	SpoolDir  string   // a directory of the agent's own when empty
 	Set       []string // "key=value", over what the lab sets
 }
 
@@ -53,7 +54,10 @@ func (l *Lab) NewAgent(o AgentOptions) (*Agent, error) {
 	if o.Interval == 0 {
 		o.Interval = time.Second
 	}
-	a := &Agent{Name: o.Name, SpoolDir: filepath.Join(dir, "spool"), Observe: "http://" + listen}
+	if o.SpoolDir == "" {
+		o.SpoolDir = filepath.Join(dir, "spool")
+	}
+	a := &Agent{Name: o.Name, SpoolDir: o.SpoolDir, Observe: "http://" + listen}
 	var b strings.Builder
 	fmt.Fprintf(&b, "name = %q\nspool_dir = %q\ninterval = %q\n[service]\nurl = %q\ntoken_file = %q\n[log]\nlevel = \"info\"\nformat = \"text\"\n[observe]\nlisten = %q\n",
 		o.Name, a.SpoolDir, o.Interval, o.Service, o.TokenFile, listen)

@@ -22,8 +22,9 @@ const adminName = "admin"
 
 // ServiceOptions describe a service.
 type ServiceOptions struct {
-	Name string   // of its directory in the lab; "service" when empty
-	Set  []string // "section.key=value", over what the lab sets
+	Name    string   // of its directory in the lab; "service" when empty
+	DataDir string   // a directory of the service's own when empty
+	Set     []string // "section.key=value", over what the lab sets
 }
 
 // Service is vigil run, with a data directory of its own. Its ports stay the same over
@@ -50,8 +51,11 @@ func (l *Lab) NewService(ctx context.Context, o ServiceOptions) (*Service, error
 	if err != nil {
 		return nil, err
 	}
+	if o.DataDir == "" {
+		o.DataDir = filepath.Join(dir, "data")
+	}
 	s := &Service{
-		DataDir: filepath.Join(dir, "data"), TokenFile: filepath.Join(dir, "token"),
+		DataDir: o.DataDir, TokenFile: filepath.Join(dir, "token"),
 		file: filepath.Join(dir, "vigil.toml"), set: o.Set,
 	}
 	var listen [3]string
