@@ -85,8 +85,10 @@ func writeErrorHeals(t *testing.T, dir string) {
 		return len(list) == 1 && list[0].Code == conditionCode && list[0].BlocksReady
 	})
 	time.Sleep(300 * time.Millisecond) // several tries to begin anew
+	// The limit is one on each file, so storage that began anew with another file may have
+	// room. What it then acknowledges must be there like everything else.
 	if err := publish(1000); err == nil {
-		t.Error("publish succeeded although the disk is full")
+		acked["message 1000"] = true
 	}
 	limitFiles(t, 1<<40)
 	waitFor(t, "publishing works again", func() bool { return publish(1001) == nil })
