@@ -2,6 +2,7 @@ package duckdb
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -162,4 +163,66 @@ func TestLifeOfRows(t *testing.T) {
 	if s := must[store.Stats](t)(db.Stats(ctx)); s.RawRows != 0 {
 		t.Errorf("%d raw rows are left after their retention", s.RawRows)
 	}
+}
+
+// TestQuestionsWhileEverythingMoves asks while one goroutine applies and another seals and
+// merges: sums may only grow, and a batch is seen whole or not at all.
+func TestQuestionsWhileEverythingMoves(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(context.Background())
+	w := newWorld(8, 4, 25)
+	db := openTest(t, t.TempDir(), &clock{w.start.Add(time.Hour)})
+	const rounds = 60
+	var batches []*store.Batch
+	for n := range rounds {
+		batches = append(batches, w.round(t, n))
+	}
+	errs := make(chan error, 8)
+	go func() {
+		defer cancel()
+		for _, b := range batches {
+			if err := db.Apply(context.Background(), b); err != nil {
+				errs <- err
+				return
+			}
+		}
+		errs <- nil
+	}()
+	go func() {
+		now := w.start
+		for ctx.Err() == nil {
+			now = now.Add(min(7*time.Minute, w.start.Add(40*time.Hour).Sub(now))) // nothing expires
+			if err := db.Maintain(context.Background(), now); err != nil {
+				errs <- err
+				return
+			}
+		}
+		errs <- nil
+	}()
+	window := store.Window{From: w.start, To: w.start.Add(time.Hour)}
+	for range 3 {
+		go func() {
+			last := int64(0)
+			for ctx.Err() == nil {
+				series, err := db.FleetSeries(context.Background(), window, time.Minute)
+				if err != nil {
+					errs <- err
+					return
+				}
+				covered := sum(series).CoveredMs
+				if covered < last || covered%(4*10_000) != 0 {
+					errs <- fmt.Errorf("%d ms after %d ms", covered, last)
+					return
+				}
+				last = covered
+			}
+			errs <- nil
+		}()
+	}
+	for range 5 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	checkWorld(t, db, w)
 }
