@@ -77,6 +77,32 @@ func TestOutagesLoseNothing(t *testing.T) {
 }
 
 // stopAndCompare lets the last packet arrive and compares the sums.
+// However long the service was away, it is found soon after it is back, and by no more
+// requests than in good times.
+func TestAServiceThatComesBackIsFoundWithinAnInterval(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []fault{bad500, breaks} {
+		t.Run(string(mode), func(t *testing.T) {
+			bubble(t, func(w *world) {
+				w.start()
+				w.run(time.Minute)
+				w.service.set(mode)
+				before, _ := w.service.numbers()
+				const away = 2 * time.Hour
+				w.run(away)
+				if after, _ := w.service.numbers(); after-before > int(away/w.agent.interval())*3/2 {
+					w.Errorf("%d requests in %v without an answer", after-before, away)
+				}
+				w.service.set(works)
+				w.run(w.agent.interval() + 2*time.Second)
+				if w.agent.Stats().Offline {
+					w.Error("one interval after the service is back, the agent has not noticed")
+				}
+			})
+		})
+	}
+}
+
 func (w *world) stopAndCompare() {
 	w.Helper()
 	w.run(interval / 2)

@@ -10,9 +10,12 @@ import (
 )
 
 const (
-	// Backoff after failures: full jitter, so that a fleet does not come back in step.
-	backoffFirst = time.Second
-	backoffMost  = time.Minute
+	// Backoff after failures: half of it is jitter, so that a fleet does not come back in
+	// step. It grows to the interval at which the agent sends anyway, so a service that
+	// comes back meets the load that it knows, and pages are right one interval later.
+	backoffFirst     = time.Second
+	backoffMostLeast = 2 * time.Second // of the largest backoff, for short intervals
+	backoffMost      = 15 * time.Second
 	// After a refusal that a person must mend: wrong token, wrong address.
 	backoffRefused     = 30 * time.Second
 	backoffRefusedMost = 5 * time.Minute
@@ -197,7 +200,7 @@ func (a *Agent) landed(r sent) {
 func (a *Agent) failed(r result) {
 	s := &a.ships
 	s.failures++
-	first, most := backoffFirst, backoffMost
+	first, most := backoffFirst, min(backoffMost, max(backoffMostLeast, a.interval()))
 	if r.verdict == verdictRefused {
 		first, most = backoffRefused, backoffRefusedMost
 	}
@@ -205,7 +208,7 @@ func (a *Agent) failed(r result) {
 	if s.failures < 12 {
 		wait = min(most, first<<(s.failures-1))
 	}
-	wait = a.jitter(wait)
+	wait = wait/2 + a.jitter(wait/2)
 	if r.retryAfter > 0 {
 		after := min(r.retryAfter, maxRetryAfter)
 		wait = after + a.jitter(after/4)
