@@ -107,6 +107,16 @@ type (
 			ViewersAvg []*float64 `json:"viewers_avg"`
 		} `json:"by_tech"`
 	}
+	// Session is a connection of a viewer or publisher.
+	Session struct {
+		Role      string    `json:"role"`
+		Tech      string    `json:"tech"`
+		UserAgent string    `json:"user_agent"`
+		Running   bool      `json:"running"`
+		EndReason string    `json:"end_reason"`
+		InBytes   fleet.Int `json:"in_bytes"`
+		OutBytes  fleet.Int `json:"out_bytes"`
+	}
 	// Page is the answer about one server or stream; what does not apply is nil.
 	Page struct {
 		Server     *Server  `json:"server"`
@@ -119,6 +129,7 @@ type (
 				State  string `json:"state"`
 				Reason string `json:"reason"`
 			} `json:"events"`
+			Sessions []Session `json:"sessions"`
 		} `json:"history"`
 	}
 )
@@ -163,6 +174,17 @@ func (c *Client) Stream(ctx context.Context, server, name string) (Stream, error
 		}
 	}
 	return Stream{}, fmt.Errorf("stream %s of %s: %w", name, server, ErrNotThere)
+}
+
+// StreamQuery writes the key of a stream as the API takes it.
+func StreamQuery(key fleet.StreamKey) string {
+	q := url.Values{"server": {key.Server}, "name": {key.Name}}
+	for name, value := range map[string]string{"vhost": key.VHost, "app": key.App, "instance": key.Instance} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	return q.Encode()
 }
 
 // StreamPage returns all that there is about one stream.

@@ -23,21 +23,22 @@ type Clip struct {
 	format     string
 }
 
-// clipSeconds is long enough that the seam of the loop is a small part of it.
-const clipSeconds = 20
+// clipSeconds is long enough that the seam of the loop is a small part of it, and two
+// loops fill a bucket of half a minute.
+const clipSeconds = 15
 
-// VideoClip encodes, once per lab, 20 s of H.264 320x180 at 25/s with AAC in FLV.
+// VideoClip encodes, once per lab, 15 s of H.264 320x180 at 25/s with AAC in FLV.
 func (l *Lab) VideoClip(ctx context.Context) (Clip, error) {
 	return l.clip(ctx, "video.flv", "flv", "-f", "lavfi", "-i", "testsrc=size=320x180:rate=25", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100",
 		"-c:v", "libx264", "-preset", "veryfast", "-b:v", "200k", "-maxrate", "200k", "-bufsize", "200k", "-g", "50", "-pix_fmt", "yuv420p", "-c:a", "aac", "-b:a", "48k", "-ac", "1")
 }
 
-// MP3Clip encodes, once per lab, 20 s of MP3 at 64 kbit/s.
+// MP3Clip encodes, once per lab, 15 s of MP3 at 64 kbit/s.
 func (l *Lab) MP3Clip(ctx context.Context) (Clip, error) {
 	return l.clip(ctx, "audio.mp3", "mp3", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100", "-c:a", "libmp3lame", "-b:a", "64k", "-ac", "1")
 }
 
-// OggClip encodes, once per lab, 20 s of noisy Ogg Vorbis.
+// OggClip encodes, once per lab, 15 s of noisy Ogg Vorbis.
 func (l *Lab) OggClip(ctx context.Context) (Clip, error) {
 	return l.clip(ctx, "audio.ogg", "ogg", "-f", "lavfi", "-i", "anoisesrc=sample_rate=44100:amplitude=0.3", "-c:a", "libvorbis", "-b:a", "64k", "-ac", "1")
 }
