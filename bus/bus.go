@@ -104,7 +104,7 @@ var namePattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 // Open starts the server and waits until it serves. It fails when another process has
 // the directory open.
 func Open(ctx context.Context, o Options) (*Bus, error) {
-	return open(ctx, o, watchTiming{every: watchEvery, backoff: restartBackoff})
+	return open(ctx, o, watchTiming{every: watchEvery, confirm: confirmFor, backoff: restartBackoff})
 }
 
 func open(ctx context.Context, o Options, timing watchTiming) (*Bus, error) {

@@ -51,7 +51,7 @@ func limitFiles(t *testing.T, bytes uint64) {
 func writeErrorHeals(t *testing.T, dir string) {
 	signal.Ignore(syscall.SIGXFSZ) // writes get the error instead
 	h := health.New(nil)
-	b, err := open(t.Context(), Options{Name: "test", Dir: dir, Health: h}, watchTiming{every: 50 * time.Millisecond, backoff: 50 * time.Millisecond})
+	b, err := open(t.Context(), Options{Name: "test", Dir: dir, Health: h}, watchTiming{every: 50 * time.Millisecond, confirm: 100 * time.Millisecond, backoff: 50 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

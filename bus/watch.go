@@ -16,14 +16,17 @@ import (
 
 // Limits of the watch over the server.
 const (
-	watchEvery         = 2 * time.Second
+	watchEvery = 2 * time.Second
+	// A stream that is being made looks like one that could not be recovered, and beginning
+	// anew takes all streams away for a moment: only what stays wrong counts.
+	confirmFor         = 2 * time.Second
 	restartBackoff     = 5 * time.Second
 	restartBackoffMost = 1 * time.Minute
 	probeBytes         = 1 << 20 // a test write: less free space than this is none
 )
 
 // watchTiming is the pace of the watch; tests are faster.
-type watchTiming struct{ every, backoff time.Duration }
+type watchTiming struct{ every, confirm, backoff time.Duration }
 
 const conditionCode = "bus-cannot-write"
 
@@ -35,6 +38,7 @@ func (b *Bus) watch(ctx context.Context, timing watchTiming) {
 	defer ticker.Stop()
 	backoff := timing.backoff
 	var nextTry time.Time
+	var since time.Time // of the problem; zero while there is none
 	for {
 		select {
 		case <-ctx.Done():
@@ -47,6 +51,13 @@ func (b *Bus) watch(ctx context.Context, timing watchTiming) {
 			b.options.Health.Clear(conditionCode)
 			backoff = timing.backoff
 			b.metrics.storeBytes.Set(float64(b.usedBytes()))
+			since = time.Time{}
+			continue
+		}
+		if since.IsZero() {
+			since = time.Now()
+		}
+		if time.Since(since) < timing.confirm {
 			continue
 		}
 		b.metrics.healthy.Set(0)
@@ -74,9 +85,12 @@ func (b *Bus) problem() string {
 	if !b.srv.JetStreamEnabled() {
 		return "storage is disabled"
 	}
-	status := b.srv.Healthz(&server.HealthzOptions{})
-	if status.StatusCode >= 400 {
-		return status.Error
+	// With details, because one of the errors is not about storage: on a busy machine the
+	// server may need more than the millisecond it is given to say that it takes connections.
+	for _, problem := range b.srv.Healthz(&server.HealthzOptions{Details: true}).Errors {
+		if problem.Type != server.HealthzErrorConn {
+			return problem.Error
+		}
 	}
 	return ""
 }

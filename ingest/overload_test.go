@@ -43,18 +43,25 @@ func post(client *http.Client, url, token string, key string, boot uint64, body 
 // else is refused, and nothing is acknowledged that is not in the journal.
 func TestOverloadDoesNotSlowDownWhatIsTaken(t *testing.T) {
 	t.Parallel()
-	const places = 8
-	alone, refused := crowd(t, places, places)
-	if refused != 0 {
-		t.Errorf("%.0f per second refused although there was a place for each", refused)
-	}
-	crowded, refused := crowd(t, places, 10*places)
-	if refused == 0 {
-		t.Error("nobody was refused: this was no overload")
-	}
-	t.Logf("acknowledged per second: %.0f alone, %.0f in a crowd of ten times more, which was refused %.0f times per second", alone, crowded, refused)
-	if crowded < alone/2 { // the crowd itself runs on the same cores, so this is about collapse
-		t.Errorf("acknowledged per second fell from %.0f to %.0f", alone, crowded)
+	const places, tries = 8, 3
+	for try := 1; ; try++ {
+		alone, refused := crowd(t, places, places)
+		if refused != 0 {
+			t.Errorf("%.0f per second refused although there was a place for each", refused)
+		}
+		crowded, refused := crowd(t, places, 10*places)
+		if refused == 0 {
+			t.Error("nobody was refused: this was no overload")
+		}
+		t.Logf("acknowledged per second: %.0f alone, %.0f in a crowd of ten times more, which was refused %.0f times per second", alone, crowded, refused)
+		if crowded >= alone/2 { // the crowd itself runs on the same cores, so this is about collapse
+			return
+		}
+		// Whatever else runs on the machine may have had the cores in one of the two
+		// moments. A collapse is there every time.
+		if try == tries {
+			t.Fatalf("acknowledged per second fell from %.0f to %.0f, %d times in a row", alone, crowded, tries)
+		}
 	}
 }
 
