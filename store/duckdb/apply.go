@@ -22,6 +22,7 @@ type applying struct {
 	fresh      newNames
 	appenders  map[string]*appender
 	edges      []int64
+	entries    []*streamEntry // of the samples, in their order: names are looked up once
 	samples    int64
 	rows       int64
 
@@ -46,7 +47,7 @@ func (db *DB) Apply(ctx context.Context, b *store.Batch) error {
 		return fmt.Errorf("apply batch: %d packets but %d times", len(b.Packets), len(b.Received))
 	}
 	started := time.Now()
-	a := &applying{db: db, batch: db.batch + 1, generation: db.generation, appenders: map[string]*appender{}}
+	a := &applying{db: db, entries: db.entries[:0], batch: db.batch + 1, generation: db.generation, appenders: map[string]*appender{}}
 	err := a.run(ctx, b)
 	if err != nil {
 		// What memory knows about ids may not be on disk now; a reopened store knows.
@@ -113,11 +114,13 @@ func (db *DB) syncNewLog() error {
 func (a *applying) identify(ctx context.Context, b *store.Batch) error {
 	ids, q := a.db.ids, a.db.lookup
 	var missing []nameRequest
-	need := func(e *serverEntry, k *fleet.StreamKey) {
+	need := func(e *serverEntry, k *fleet.StreamKey) *streamEntry {
 		n := nameOf(k)
-		if _, there := e.streams[n]; !there {
+		stream, there := e.streams[n]
+		if !there {
 			missing = append(missing, nameRequest{server: k.Server, entry: e, name: n})
 		}
+		return stream
 	}
 	for _, p := range b.Packets {
 		for i := range p.Snapshots {
@@ -128,7 +131,7 @@ func (a *applying) identify(ctx context.Context, b *store.Batch) error {
 			}
 			adopt(s)
 			for j := range s.Streams {
-				need(e, &s.Streams[j].Key)
+				a.entries = append(a.entries, need(e, &s.Streams[j].Key))
 			}
 			for j := range s.Events {
 				need(e, &s.Events[j].Key)
@@ -138,6 +141,7 @@ func (a *applying) identify(ctx context.Context, b *store.Batch) error {
 			}
 		}
 	}
+	a.db.entries = a.entries // before fill takes from the front
 	return ids.resolve(ctx, q, missing, &a.fresh)
 }
 

@@ -79,11 +79,12 @@ type DB struct {
 	lookup *sql.Conn // of Apply, guarded by applyMu
 
 	applyMu    sync.Mutex
-	broken     error       // guarded by applyMu: the last Apply failed
-	batch      int64       // guarded by applyMu: number of the last batch
-	generation int         // guarded by applyMu: of the hot tables that Apply fills
-	ids        *idents     // guarded by applyMu
-	wal        fs.FileInfo // guarded by applyMu: the write-ahead log whose name is durable
+	broken     error          // guarded by applyMu: the last Apply failed
+	batch      int64          // guarded by applyMu: number of the last batch
+	generation int            // guarded by applyMu: of the hot tables that Apply fills
+	ids        *idents        // guarded by applyMu
+	entries    []*streamEntry // guarded by applyMu: memory that every Apply uses again
+	wal        fs.FileInfo    // guarded by applyMu: the write-ahead log whose name is durable
 
 	hotRows [2]atomic.Int64 // rows in each generation
 

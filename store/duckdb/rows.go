@@ -24,10 +24,15 @@ func (a *applying) snapshot(agent string, s *fleet.Snapshot, receivedMs int64) e
 	a.edges = c.edges
 	sums := make([]streamSums, len(c.edges))
 	for i := range s.Streams {
-		if err := a.stream(entry, s, &s.Streams[i], &c, sums); err != nil {
+		stream := a.entries[i]
+		if stream == nil { // it was new
+			stream = entry.streams[nameOf(&s.Streams[i].Key)]
+		}
+		if err := a.stream(stream, &s.Streams[i], &c, sums); err != nil {
 			return err
 		}
 	}
+	a.entries = a.entries[len(s.Streams):]
 	if err := a.server(entry, s, &c, sums, receivedMs); err != nil {
 		return err
 	}
@@ -47,8 +52,7 @@ func (a *applying) snapshot(agent string, s *fleet.Snapshot, receivedMs int64) e
 	return nil
 }
 
-func (a *applying) stream(server *serverEntry, s *fleet.Snapshot, sample *fleet.StreamSample, c *cut, sums []streamSums) error {
-	entry := server.streams[nameOf(&sample.Key)]
+func (a *applying) stream(entry *streamEntry, sample *fleet.StreamSample, c *cut, sums []streamSums) error {
 	entry.seenMs = c.endMs
 	m := measure(sample, c.totalMs)
 	whole := len(c.edges) == 1
