@@ -23,6 +23,22 @@ type Packet struct {
 	Gaps         []Gap
 }
 
+// MaxAheadMs is how far a snapshot may lie in the future of the clock that received it:
+// one from farther away would be the newest for ever.
+const MaxAheadMs = 24 * 60 * 60 * 1000
+
+// Untimely returns the first snapshot that has no time, or lies more than MaxAheadMs after
+// the given UTC ms at which the packet was received; nil when there is none. Who
+// acknowledges and who stores decide by it alike.
+func (p *Packet) Untimely(receivedMs int64) *Snapshot {
+	for i := range p.Snapshots {
+		if s := &p.Snapshots[i]; s.AtMs <= 0 || s.AtMs > receivedMs+MaxAheadMs {
+			return s
+		}
+	}
+	return nil
+}
+
 // Gap says that the agent gave up packets on purpose, so nobody waits for them.
 type Gap struct {
 	FirstSeq uint64 `json:"first_seq"`
