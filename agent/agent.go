@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	mathrand "math/rand/v2"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -84,7 +86,8 @@ type Agent struct {
 
 	mu       sync.Mutex
 	settings fleet.Settings
-	offline  bool // packets are appended held
+	offline  bool                // packets are appended held
+	badAddrs map[netip.Addr]bool // of the service, those that failed last
 	stats    counters
 	ships    shipState
 	random   *mathrand.Rand
@@ -107,7 +110,7 @@ func New(cfg config.Agent, deps Deps) (*Agent, error) {
 	}
 	a := &Agent{
 		cfg: cfg, deps: deps, log: deps.Log.With("agent", cfg.Name), metrics: newMetrics(deps.Metrics),
-		codec: deps.Codec, appended: make(chan struct{}, 1),
+		codec: deps.Codec, appended: make(chan struct{}, 1), badAddrs: map[netip.Addr]bool{},
 		random: mathrand.New(mathrand.NewPCG(deps.Seed, 3)),
 	}
 	var boot [8]byte
@@ -261,12 +264,27 @@ func (a *Agent) openSpool() (*spool.Spool, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open spool: %w", err)
+		return nil, spoolError(a.cfg.SpoolDir, err)
 	}
 	if r := s.OpenReport(); r.Damages > 0 {
 		a.log.Warn("spool was damaged and is mended", "damages", r.Damages, "packets_lost", r.Lost)
 	}
 	return s, nil
+}
+
+// spoolError says what to do about a spool that cannot be opened. Damage is no such
+// case: it becomes a gap.
+func spoolError(dir string, err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return &fleet.Error{
+			Kind: fleet.KindForbidden, Message: fmt.Sprintf("this user may not use the spool %s", dir),
+			Hint: "run as the user who owns spool_dir, or make the directory and give it to this user", Err: err,
+		}
+	}
+	return &fleet.Error{
+		Kind: fleet.KindUnavailable, Message: fmt.Sprintf("the spool %s cannot be opened, so nothing can be recorded", dir),
+		Hint: "look for a full or broken disk under spool_dir", Err: err,
+	}
 }
 
 // mergePayloads makes room in the spool. It is called under the spool's lock.

@@ -111,7 +111,7 @@ func (a *Agent) checkService(ctx context.Context) ServiceCheck {
 	if err != nil {
 		out.Message, out.Hint = userText(err), kindHint(err)
 		if e, ok := errors.AsType[*fleet.Error](err); ok && e.Err != nil {
-			out.Message += ": " + redact(e.Err.Error())
+			out.Message += ": " + redact(oneLine(e.Err.Error()))
 		}
 		return out
 	}
@@ -129,7 +129,7 @@ func (a *Agent) checkSpool() SpoolCheck {
 	case err != nil:
 		out.Message = "the spool cannot be read: " + err.Error()
 	default:
-		out.OK, out.Message = true, fmt.Sprintf("%d records wait, %d bytes", stats.Records, stats.LiveBytes)
+		out.OK, out.Message = true, fmt.Sprintf("%d records are on disk, %d bytes; some of them may be acknowledged already", stats.Records, stats.LiveBytes)
 	}
 	return out
 }
@@ -145,7 +145,7 @@ func (r *CheckReport) WriteText(w io.Writer) error {
 	}
 	fmt.Fprintf(&b, "agent %s\n", r.Agent)
 	for _, s := range r.Servers {
-		fmt.Fprintf(&b, "%smedia server %s (%s), %s, answered in %s\n", mark(s.OK), s.Name, s.Product, s.Snapshot.Status, s.Took.Round(time.Millisecond))
+		fmt.Fprintf(&b, "%smedia server %s (%s), %s, took %s\n", mark(s.OK), s.Name, s.Product, s.Snapshot.Status, s.Took.Round(time.Millisecond))
 		if s.Detail != "" {
 			fmt.Fprintf(&b, "     %s\n", s.Detail)
 		}

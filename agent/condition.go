@@ -3,7 +3,10 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"vigil/fleet"
 	"vigil/health"
@@ -21,6 +24,8 @@ const (
 	codeClone      = "spool-cloned"
 	codeEncode     = "packet-not-encodable"
 )
+
+const maxCauseBytes = 200 // of the system's words in a condition
 
 const (
 	spoolNearlyFull = 0.8 // of MaxBytes
@@ -42,7 +47,7 @@ func (a *Agent) noteServer(s *server, snapshot *fleet.Snapshot) {
 		text = fmt.Sprintf("The media server %s gives no numbers (%s): %s.", s.cfg.Name, snapshot.Status, snapshot.Detail)
 	}
 	a.deps.Health.Set(health.Condition{
-		Code: code, Title: "media server gives no numbers", Severity: health.Warning, After: serverAfter,
+		Code: code, Title: "A media server gives no numbers", Severity: health.Warning, After: serverAfter,
 		Text: text + " The time shows as a gap, not as zero.",
 		Hint: "run `vigil-agent check` on this machine",
 	})
@@ -58,9 +63,28 @@ func (a *Agent) setServiceCondition(r result) {
 		hint = "run `vigil-agent check` on this machine"
 	}
 	a.deps.Health.Set(health.Condition{
-		Code: codeService, Title: "service does not take packets", Severity: severity, After: serviceAfter,
-		Text: fmt.Sprintf("%s. Packets wait in the spool; nothing is lost until it is full.", userText(r.err)), Hint: hint,
+		Code: codeService, Title: "The service takes no packets", Severity: severity, After: serviceAfter,
+		Text: fmt.Sprintf("%s. Packets wait in the spool; nothing is lost until it is full.", sentence(causeText(r.err))), Hint: hint,
 	})
+}
+
+// causeText is what happened, with the words of the system behind it where there are
+// any: "cannot be reached" alone sends people the wrong way.
+func causeText(err error) string {
+	text := userText(err)
+	if e, ok := errors.AsType[*fleet.Error](err); ok && e.Err != nil {
+		text += " (" + clip(redact(oneLine(e.Err.Error())), maxCauseBytes) + ")"
+	}
+	return text
+}
+
+// oneLine joins the lines that errors.Join makes.
+func oneLine(text string) string { return strings.Join(strings.Split(text, "\n"), "; ") }
+
+// sentence begins a text with a capital letter.
+func sentence(text string) string {
+	first, size := utf8.DecodeRuneInString(text)
+	return string(unicode.ToUpper(first)) + text[size:]
 }
 
 // userText is what of an error may be shown.
@@ -76,30 +100,30 @@ func (a *Agent) setSpoolCondition(err error) {
 	if errors.Is(err, spool.ErrFull) {
 		text, hint = "The disk queue is full and nothing in it can be merged or dropped. New packets wait in memory.", "raise spool_max_bytes, or mend the way to the service"
 	}
-	a.deps.Health.Set(health.Condition{Code: codeSpoolFails, Title: "disk queue fails", Severity: health.Error, Text: text, Hint: hint})
+	a.deps.Health.Set(health.Condition{Code: codeSpoolFails, Title: "The disk queue fails", Severity: health.Error, Text: text, Hint: hint})
 }
 
 func (a *Agent) setEncodeCondition(err error) {
 	a.deps.Health.Set(health.Condition{
-		Code: codeEncode, Title: "a packet was lost", Severity: health.Error,
-		Text: "A packet could not be written down and is lost: " + userText(err) + ".", Hint: "please report this, with the log of the agent",
+		Code: codeEncode, Title: "A packet was lost", Severity: health.Error,
+		Text: "A packet could not be written down and is lost: " + userText(err) + ".", Hint: "please report this, with the log of the agent. This notice ends when the agent is started again",
 	})
 }
 
 func (a *Agent) setRejectedCondition(err error) {
 	a.deps.Health.Set(health.Condition{
-		Code: codeRejected, Title: "service rejected packets", Severity: health.Error,
+		Code: codeRejected, Title: "The service rejected packets", Severity: health.Error,
 		Text: "The service will never take at least one packet: " + userText(err) + ". It is in the dead-letter file of the spool, and its time shows as a gap.",
-		Hint: "update the agent or the service; see rejected.jsonl in spool_dir",
+		Hint: "update the agent or the service; see rejected.jsonl in spool_dir. This notice ends when the agent is started again",
 	})
 }
 
 func (a *Agent) setCloneCondition() {
 	a.deps.Health.Set(health.Condition{
-		Code: codeClone, Title: "spool is a copy of another one", Severity: health.Error,
+		Code: codeClone, Title: "The spool is a copy of another one", Severity: health.Error,
 		Text: "Another agent uses the spool that this one was started with, or this is a restored copy of it. " +
 			"Packets recorded since the start go on under a new identity; older ones are left to the other copy.",
-		Hint: "give every agent its own spool: delete spool_dir in the image that machines are made from, and give the agents different names",
+		Hint: "give every agent its own spool: delete spool_dir in the image that machines are made from, and give the agents different names. This notice ends when the agent is started again",
 	})
 }
 
@@ -116,7 +140,7 @@ func (a *Agent) watchSpool() {
 	switch {
 	case share >= spoolNearlyFull:
 		a.deps.Health.Set(health.Condition{
-			Code: codeSpoolFull, Title: "disk queue is nearly full", Severity: health.Warning,
+			Code: codeSpoolFull, Title: "The disk queue is nearly full", Severity: health.Warning,
 			Text: fmt.Sprintf("%.0f %% of the disk queue are used. Soon old samples are merged to coarser time, and after that the oldest are given up.", 100*share),
 			Hint: "mend the way to the service, or raise spool_max_bytes",
 		})

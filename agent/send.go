@@ -86,13 +86,16 @@ func (a *Agent) exchange(req *http.Request, token string) (*http.Response, []byt
 	if err != nil {
 		return nil, nil, &fleet.Error{
 			Kind: fleet.KindUnavailable, Message: "the service cannot be reached",
-			Hint: "check the network between this machine and " + a.url.Hostname(), Err: err,
+			Hint: reachHint(a.url, err, a.deps.Now()), Err: err,
 		}
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes+1))
 	if err != nil {
-		return nil, nil, &fleet.Error{Kind: fleet.KindUnavailable, Message: "the answer of the service broke off", Err: err}
+		return nil, nil, &fleet.Error{
+			Kind: fleet.KindUnavailable, Message: "the answer of the service broke off",
+			Hint: reachHint(a.url, err, a.deps.Now()), Err: err,
+		}
 	}
 	return resp, body, nil
 }

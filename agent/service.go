@@ -1,12 +1,14 @@
 package agent
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net/netip"
 	"net/url"
 	"os"
@@ -108,11 +110,31 @@ func readSmall(name string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
+// failoverEvent logs what changes: an address that fails, and the same address when it
+// answers again. That it still fails is said at debug, or an outage would fill the log.
 func (a *Agent) failoverEvent(e failover.Event) {
+	level := slog.LevelInfo
 	switch e.What {
 	case failover.EventHedged, failover.EventRetried:
 		a.log.Debug("request took another way", "what", e.What, "address", e.Addr, "detail", e.Detail)
-	default:
-		a.log.Info("service address", "what", e.What, "address", e.Addr, "reason", e.Reason, "detail", e.Detail)
+		return
+	case failover.EventLastResort:
+		level = slog.LevelDebug
+	case failover.EventQuarantined:
+		a.mu.Lock()
+		if a.badAddrs[e.Addr] {
+			level = slog.LevelDebug
+		}
+		a.badAddrs[e.Addr] = true
+		a.mu.Unlock()
+	case failover.EventRecovered:
+		a.mu.Lock()
+		delete(a.badAddrs, e.Addr)
+		a.mu.Unlock()
+	case failover.EventAddresses:
+		a.mu.Lock()
+		clear(a.badAddrs)
+		a.mu.Unlock()
 	}
+	a.log.Log(context.Background(), level, "service address", "what", e.What, "address", e.Addr, "detail", e.Detail)
 }

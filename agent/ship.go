@@ -252,7 +252,15 @@ func (a *Agent) acknowledged(r sent) {
 		a.log.Warn("space of an acknowledged packet is not free yet", "seq", r.record.Seq, "error", err)
 	}
 	packets := r.record.Seq - max(r.record.FirstSeq, 1) + 1
-	a.count(func(c *counters) { c.acknowledged += packets; c.lastAckMs = a.deps.Now().UnixMilli() })
+	first := false
+	a.count(func(c *counters) {
+		first = c.lastAckMs == 0
+		c.acknowledged += packets
+		c.lastAckMs = a.deps.Now().UnixMilli()
+	})
+	if first {
+		a.log.Info("service took the first packet of this run", "seq", r.record.Seq)
+	}
 	a.metrics.acknowledged.Add(float64(packets))
 	a.apply(receipt.Settings)
 	a.backOnline()

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"vigil/command"
 	"vigil/durable"
@@ -15,7 +16,10 @@ func spoolStats(c *command.Call) error {
 	c.Params = "[flags]"
 	c.Help = `print the state of the spool as JSON
 
-It only reads, so the agent may run meanwhile; the numbers are then those of a moment.`
+It only reads, so the agent may run meanwhile; the numbers are then those of a moment.
+Records are those on disk: one that was acknowledged stays until its whole file is
+done, and only the running agent knows about it. What waits while an agent runs is its
+metric vigil_spool_records. Held records are those of an outage.`
 	s := settingsOf(c)
 	if err := c.ParseNone(); err != nil {
 		return err
@@ -89,6 +93,15 @@ func explain(err error, dir string) error {
 		return &fleet.Error{
 			Kind: fleet.KindConflict, Message: "an agent uses the spool " + dir, Hint: "stop it first", Err: err,
 		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return &fleet.Error{
+			Kind: fleet.KindMissing, Message: "there is no spool at " + dir + ": no agent has run with it yet",
+			Hint: "check spool_dir; the agent makes it when it runs for the first time",
+		}
+	}
+	if e, ok := errors.AsType[*fleet.Error](err); ok {
+		return e
 	}
 	return &fleet.Error{
 		Kind: fleet.KindMissing, Message: "the spool " + dir + " cannot be read",
