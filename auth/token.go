@@ -47,6 +47,9 @@ func (t AgentToken) Allows(agent string) bool {
 	return t.Agent == agent
 }
 
+// ForOneAgent reports whether the token names one agent and not a group.
+func (t AgentToken) ForOneAgent() bool { return !strings.HasSuffix(t.Agent, "*") }
+
 // NewAgentToken makes a random token. The text is shown once; the hash is stored.
 func NewAgentToken() (text string, hash TokenHash) { return newToken(agentPrefix) }
 

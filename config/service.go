@@ -75,6 +75,10 @@ type Ingest struct {
 	// MaxInFlightBytes is how much memory the packets being worked on may take
 	// together. More get the answer busy and come back.
 	MaxInFlightBytes int64 `toml:"max_in_flight_bytes" default:"256MiB" limit:"1MiB..1TiB" kind:"size"`
+	// MaxStreamsPerAgent is how many different streams one agent may name within an hour.
+	// Packets that name more wait in the agent's spool for the next hour: each name takes
+	// room in the store for ever.
+	MaxStreamsPerAgent int `toml:"max_streams_per_agent" default:"500000" limit:"1000..100000000"`
 	// AckTimeout is the longest wait for the journal before an agent is told to come
 	// back.
 	AckTimeout time.Duration `toml:"ack_timeout" default:"5s" limit:"100ms..1m"`

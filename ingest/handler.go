@@ -91,6 +91,11 @@ func (i *Ingest) packet(w http.ResponseWriter, r *http.Request) (*fleet.Receipt,
 	if err != nil {
 		return nil, err
 	}
+	leave, err := i.room.share(h.token)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	release, err := i.room.enter(h.reserve)
 	if err != nil {
 		return nil, err
@@ -108,12 +113,16 @@ func (i *Ingest) packet(w http.ResponseWriter, r *http.Request) (*fleet.Receipt,
 	if err := checkPacket(p, h); err != nil {
 		return nil, err
 	}
+	receivedMs := i.now().UnixMilli()
+	if err := i.checkClaims(p, receivedMs); err != nil {
+		return nil, err
+	}
 	if err := i.clones.check(p.ID, h.boot, h.host, body); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), i.cfg.AckTimeout)
 	defer cancel()
-	entry := journal.Entry{ID: p.ID, FirstSeq: p.FirstSeq, ReceivedMs: i.now().UnixMilli(), Boot: h.boot, Payload: body}
+	entry := journal.Entry{ID: p.ID, FirstSeq: p.FirstSeq, ReceivedMs: receivedMs, Boot: h.boot, Payload: body}
 	if err := i.deps.Journal.Append(ctx, entry); err != nil {
 		return nil, &refusal{"journal", err}
 	}
@@ -256,15 +265,35 @@ func checkPacket(p *fleet.Packet, h header) error {
 	return nil
 }
 
+// checkClaims refuses, before anything is acknowledged, what storage could not count or
+// what would fill its memory.
+func (i *Ingest) checkClaims(p *fleet.Packet, receivedMs int64) error {
+	if err := i.claims.clock(p, receivedMs); err != nil {
+		return err
+	}
+	if err := checkHoles(p, i.stored(p.ID)); err != nil {
+		return err
+	}
+	return i.claims.check(p)
+}
+
 func (i *Ingest) receipt(id fleet.PacketID) *fleet.Receipt {
 	r := &fleet.Receipt{Settings: fleet.Settings{IntervalMs: i.cfg.AgentInterval.Milliseconds()}}
-	if i.deps.Stored == nil {
-		return r
-	}
-	if stored, known := i.deps.Stored(id.Agent, id.Epoch); known && stored != nil {
+	if stored := i.stored(id); stored != nil {
 		r.StoredKnown, r.Stored, r.StoredAhead = true, stored.High(), stored.Ahead()
 	}
 	return r
+}
+
+// stored is what storage last told about a sender; nil when it has not told anything.
+func (i *Ingest) stored(id fleet.PacketID) *fleet.SeqSet {
+	if i.deps.Stored == nil {
+		return nil
+	}
+	if stored, known := i.deps.Stored(id.Agent, id.Epoch); known {
+		return stored
+	}
+	return nil
 }
 
 // servePing lets an agent and its operator try address, certificate and token.

@@ -59,6 +59,8 @@ const (
 	defaultMaxInFlight      = 512
 	defaultMaxInFlightBytes = 256 << 20
 	defaultAckTimeout       = 5 * time.Second
+
+	defaultMaxStreamsPerAgent = 500_000
 )
 
 // Journal makes packets durable.
@@ -90,6 +92,7 @@ type Ingest struct {
 	decode  chan struct{} // places of decoders
 	room    *room
 	clones  *clones
+	claims  *claims
 	metrics *metrics
 
 	packets, refused atomic.Uint64
@@ -133,6 +136,7 @@ func New(cfg config.Ingest, deps Deps) (*Ingest, error) {
 	}
 	i.room = &room{maxRequests: int64(cfg.MaxInFlight), maxBytes: cfg.MaxInFlightBytes, metrics: i.metrics}
 	i.clones = newClones(i.now, deps.Health, i.log)
+	i.claims = newClaims(cfg.MaxStreamsPerAgent, i.now, deps.Health)
 	return i, nil
 }
 
@@ -148,6 +152,9 @@ func withDefaults(cfg config.Ingest) config.Ingest {
 	}
 	if cfg.MaxInFlightBytes <= 0 {
 		cfg.MaxInFlightBytes = defaultMaxInFlightBytes
+	}
+	if cfg.MaxStreamsPerAgent <= 0 {
+		cfg.MaxStreamsPerAgent = defaultMaxStreamsPerAgent
 	}
 	if cfg.AckTimeout <= 0 {
 		cfg.AckTimeout = defaultAckTimeout

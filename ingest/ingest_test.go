@@ -457,3 +457,25 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 		t.Error("places were not given back")
 	}
 }
+
+// One agent whose requests never end must not take the places of the others.
+func TestOneAgentCannotTakeAllPlaces(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, config.Ingest{MaxInFlight: maxPerAgent + 1})
+	text, hash := auth.NewAgentToken()
+	s.tokens.tokens[hash] = auth.AgentToken{Hash: hash, ID: hash.ID(), Agent: "greedy"}
+	addr := s.listen()
+	for range 3 * maxPerAgent {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nContent-Length: 100\r\nAuthorization: Bearer %s\r\n%s: k\r\n%s: 0000000000000001\r\n\r\n",
+			wire.PacketPath, wire.ContentTypePacket, text, wire.HeaderIdempotencyKey, wire.HeaderBoot)
+	}
+	waitFor(t, "the greedy agent to have its places", func() bool { return s.ingest.room.requests.Load() == maxPerAgent })
+	if w := s.serve(s.request(packet("edge-1", 1))); w.Code != 200 {
+		t.Errorf("another agent: %d %s", w.Code, w.Body)
+	}
+}

@@ -131,13 +131,11 @@ func (s *Storage) decodeEntry(e journal.Entry) (out arrived) {
 }
 
 // checkTimes refuses packets from far in the future: they would be newest for ever.
+// Ingest does not acknowledge them; this is for journals that something else filled.
 func checkTimes(p *fleet.Packet, received time.Time) error {
-	latest := received.Add(maxAhead).UnixMilli()
-	for i := range p.Snapshots {
-		if at := p.Snapshots[i].AtMs; at > latest || at <= 0 {
-			return fmt.Errorf("snapshot of %q is from %s, received %s", p.Snapshots[i].Server.Key,
-				time.UnixMilli(at).UTC().Format(time.RFC3339), received.Format(time.RFC3339))
-		}
+	if s := p.Untimely(received.UnixMilli()); s != nil {
+		return fmt.Errorf("snapshot of %q is from %s, received %s", s.Server.Key,
+			time.UnixMilli(s.AtMs).UTC().Format(time.RFC3339), received.Format(time.RFC3339))
 	}
 	return nil
 }

@@ -43,8 +43,6 @@ const (
 	maintainEvery = 5 * time.Second
 	// recentFor is how far back the live view is rebuilt at a start.
 	recentFor = 24 * time.Hour
-	// maxAhead is how far in the future a packet may be.
-	maxAhead = 24 * time.Hour
 	// The waits between attempts after a failure.
 	firstBackoff = 500 * time.Millisecond
 	maxBackoff   = 30 * time.Second
@@ -154,7 +152,7 @@ func New(cfg config.Storage, deps Deps) (*Storage, error) {
 func generousLimits() wire.Limits {
 	l := wire.DefaultLimits()
 	l.CompressedBytes *= 8
-	l.DecodedBytes *= 8
+	l.DecodedBytes = 1 << 30 // the most that ingest can be configured to take
 	l.Rows *= 4
 	l.Streams, l.Events, l.Sessions = l.Rows, l.Rows, l.Rows
 	return l
