@@ -264,3 +264,37 @@ func TestLimitsAreChecked(t *testing.T) {
 		t.Error("Decode with empty limits: no error")
 	}
 }
+
+// Viewers by technology take three bytes in a message and five times as much in memory:
+// without a bound for the whole packet, a body of 300 kB becomes 300 MB.
+func TestViewersByTechnologyAreBoundedOverThePacket(t *testing.T) {
+	t.Parallel()
+	lim := DefaultLimits()
+	lim.Rows, lim.Streams = 3, 2
+	c, err := NewCodec(lim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	decode := func(snapshots, techs int) error {
+		m := good()
+		m.streams = nil
+		for i := range snapshots {
+			streams := appendBytesField(nil, 4, []byte{1})
+			for range techs {
+				streams = append(appendTag(streams, 21, typeBytes), 0)
+			}
+			s := appendBytesField(nil, 1, string(rune('a'+i)))
+			s = appendVarintField(s, 30, 1_000_000)
+			m.extra = appendBytesField(m.extra, 10, appendBytesField(s, 50, streams))
+		}
+		_, err := c.Decode(storedFrame(m.bytes()))
+		return err
+	}
+	most := lim.Streams * int(fleet.TechMaxKnown) // of one snapshot
+	if err := decode(1, most); err != nil {
+		t.Errorf("one full snapshot: %v", err)
+	}
+	if err := decode(2, most); fleet.KindOf(err) != fleet.KindTooLarge {
+		t.Errorf("two full snapshots: %v, want too large", err)
+	}
+}

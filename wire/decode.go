@@ -32,6 +32,7 @@ type decoding struct {
 	keys      map[string]struct{}
 	lim       Limits
 	rows      int // of all snapshots so far
+	techs     int // rows of viewers by technology, of all snapshots so far
 	unknown   int
 }
 
@@ -60,7 +61,7 @@ func (d *decoding) keepable() bool {
 // packet reads the whole message in two passes: protobuf allows fields in any order,
 // and everything refers to the names.
 func (d *decoding) packet(message []byte, lim Limits) (*fleet.Packet, error) {
-	d.lim, d.rows, d.unknown = lim, 0, 0
+	d.lim, d.rows, d.techs, d.unknown = lim, 0, 0, 0
 	d.spans, d.snapshots = d.spans[:0], d.snapshots[:0]
 	p := new(fleet.Packet)
 	schema, err := d.envelope(p, message)

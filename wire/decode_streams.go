@@ -119,10 +119,12 @@ func (c *streamColumns) readMedia(d *decoding, b []byte) (err error) {
 }
 
 func (c *streamColumns) readTech(d *decoding, b []byte) (err error) {
-	// A stream has at most one row per technology.
-	if len(c.byTech) >= d.lim.Streams*int(fleet.TechMaxKnown) {
-		return tooLarge("a snapshot has more than %d rows of viewers by technology", d.lim.Streams*int(fleet.TechMaxKnown))
+	// A stream has at most one row per technology. They are few bytes in the message and
+	// many in memory, so they are counted over all snapshots, as rows are.
+	if len(c.byTech) >= d.lim.Streams*int(fleet.TechMaxKnown) || d.techs >= d.lim.Rows*int(fleet.TechMaxKnown) {
+		return tooLarge("the packet has more than %d rows of viewers by technology", d.lim.Rows*int(fleet.TechMaxKnown))
 	}
+	d.techs++
 	var t techRow
 	var tech uint8
 	var f field
