@@ -104,6 +104,31 @@ func (a Account) Err() error {
 	return errors.Join(errs...)
 }
 
+// AwaitStored waits until the service has stored as many packets as it acknowledged. A
+// service that is stopped before that keeps them in its journal until it runs again.
+func (r *Recorder) AwaitStored(ctx context.Context, c *Client, within time.Duration) error {
+	return Await(ctx, within, "everything is stored", func(ctx context.Context) error {
+		var status struct {
+			Store struct {
+				Packets int `json:"packets"`
+			} `json:"store"`
+		}
+		if err := c.Get(ctx, "/api/v1/status", &status); err != nil {
+			return err
+		}
+		acked := 0
+		for _, e := range r.Entries() {
+			if e.Acked > 0 {
+				acked++
+			}
+		}
+		if status.Store.Packets < acked {
+			return fmt.Errorf("%d packets are stored, %d acknowledged", status.Store.Packets, acked)
+		}
+		return nil
+	})
+}
+
 // Settle stops nothing: it opens the store of a service that does not run, and settles
 // the account of a recorder with it.
 func (r *Recorder) Settle(ctx context.Context, s *Service) (Account, error) {

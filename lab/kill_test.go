@@ -36,10 +36,12 @@ func TestEveryProcessIsKilled(t *testing.T) {
 	k.icecastKilled(t)
 
 	k.checkDeltas(t, mostPerSecond)
-	db := k.settle(t, k.agent)
+	db := k.settle(t)
 	traffic, err := db.StreamTraffic(t.Context(), lab.Everything())
 	noErr(t, err)
 	k.noGap(t, db)
+	polls := k.polls("edge")
+	t.Logf("%d polls in %v", len(polls), time.Duration(polls[len(polls)-1].AtMs-polls[0].AtMs)*time.Millisecond)
 	in, out := k.counted("edge", "s")
 	if got := traffic["edge"]; got.BytesIn != fleet.Of(in) || got.BytesOut != fleet.Of(out) {
 		t.Errorf("stored: %v bytes in, %v out; told: %d and %d", got.BytesIn, got.BytesOut, in, out)

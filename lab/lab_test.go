@@ -45,18 +45,19 @@ func TestTheWholeIsRunAndSettled(t *testing.T) {
 			return nil
 		}))
 	}
-	awaitAcked(5)
+	awaitAcked(4)
 	noErr(t, service.Restart(ctx))
-	awaitAcked(8)
+	awaitAcked(6)
 	service.Kill()
 	noErr(t, service.Start(ctx))
-	awaitAcked(11)
+	awaitAcked(8)
 	recorder.SetFault(nil)
 	noErr(t, agent.AwaitDrained(ctx, 30*time.Second))
 	noErr(t, agent.Stop())
+	noErr(t, recorder.AwaitStored(ctx, client, soon))
 	noErr(t, service.Stop())
 	account := must[lab.Account](t)(recorder.Settle(ctx, service))
-	if account.Acked < 11 || account.Stored < account.Acked {
+	if account.Acked < 8 || account.Stored < account.Acked {
 		t.Errorf("account %+v", account)
 	}
 	several := 0

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,6 +32,9 @@ type site struct {
 	service  *lab.Service
 	recorder *lab.Recorder
 	client   *lab.Client
+
+	mu     sync.Mutex
+	agents []*lab.Agent // guarded by mu
 }
 
 func newSite(t *testing.T) *site {
@@ -50,6 +54,9 @@ func (s *site) watch(t *testing.T, name string, interval time.Duration, servers 
 		Name: name, Service: s.recorder.URL, TokenFile: s.service.TokenFile, Interval: interval, Servers: servers,
 	}))
 	noErr(t, agent.Start(t.Context()))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.agents = append(s.agents, agent)
 	return agent
 }
 
@@ -190,14 +197,15 @@ func isLive(viewers int64) func(lab.Stream) bool {
 	}
 }
 
-// settle stops the service and sets the recorder's book against its store. The store
+// settle stops everything in order and sets the recorder's book against its store. The store
 // is left open for the test.
-func (s *site) settle(t *testing.T, agents ...*lab.Agent) store.Reader {
+func (s *site) settle(t *testing.T) store.Reader {
 	t.Helper()
-	for _, a := range agents {
+	for _, a := range s.agents {
 		noErr(t, a.AwaitDrained(t.Context(), soon))
 		noErr(t, a.Stop())
 	}
+	noErr(t, s.recorder.AwaitStored(t.Context(), s.client, soon))
 	noErr(t, s.service.Stop())
 	account, err := s.recorder.Settle(t.Context(), s.service)
 	t.Logf("%d packets sent, %d acknowledged, %d stored", account.Sent, account.Acked, account.Stored)
