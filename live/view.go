@@ -21,6 +21,12 @@ const (
 	maxOffline = 100_000
 	// forgetServerAfter is how long a silent server is still listed.
 	forgetServerAfter = 7 * 24 * time.Hour
+	// maxAheadMs is how far the clock of a server's agent may be ahead before its snapshots
+	// do not count as newest any more: one from tomorrow must not hide all of today.
+	maxAheadMs = 60_000
+	// maxIntervalMs is the longest interval that is believed: an hour is twelve times what an
+	// agent can be told. A server is silent after a few of them.
+	maxIntervalMs = 3_600_000
 	// sweepEvery is how often what is too old is dropped.
 	sweepEvery = time.Minute
 	unknown    = -1
@@ -37,9 +43,14 @@ type View struct {
 	version uint64             // guarded by mu
 	changed chan struct{}      // closed at the next change; nil until somebody asks; guarded by mu
 	swept   time.Time          // guarded by mu
-	scratch []byte             // guarded by mu for writing
-	added   []*stream          // since the name order was made; guarded by mu
-	members uint64             // grows when streams come or go; guarded by mu
+	most    int                // streams to keep; set by New
+	// sweepAbove is the number of streams that calls for a sweep at once. It lies above
+	// what the last one left, so that a full view is not searched at every snapshot.
+	sweepAbove int       // guarded by mu
+	dropped    uint64    // streams forgotten for want of room; guarded by mu
+	scratch    []byte    // guarded by mu for writing
+	added      []*stream // since the name order was made; guarded by mu
+	members    uint64    // grows when streams come or go; guarded by mu
 
 	orders orders
 }
@@ -53,6 +64,7 @@ type server struct {
 	agent    string
 	received time.Time
 	interval int64 // ms, of the last interval that was not merged
+	newestMs int64 // the time that a newer snapshot must have
 	row      ServerRow
 	streams  map[string]*stream // by packed name
 	online   int64
@@ -86,7 +98,9 @@ type stream struct {
 }
 
 // New returns an empty view.
-func New() *View { return &View{servers: map[string]*server{}} }
+func New() *View {
+	return &View{servers: map[string]*server{}, most: maxStreams, sweepAbove: maxStreams}
+}
 
 // Apply puts one snapshot into the view. One that is older than what is shown of its
 // server changes nothing, so packets may come in any order. The view keeps no reference
@@ -94,23 +108,25 @@ func New() *View { return &View{servers: map[string]*server{}} }
 func (v *View) Apply(agent string, received time.Time, s *fleet.Snapshot) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	atMs := min(s.AtMs, received.UnixMilli()+maxAheadMs)
 	srv := v.servers[s.Server.Key]
 	if srv == nil {
 		srv = v.addServer(s.Server.Key)
-	} else if s.AtMs < srv.row.AtMs {
+	} else if atMs < srv.newestMs {
 		return
 	}
+	srv.newestMs = atMs
 	srv.applyRow(agent, received, s)
 	if s.Status.HasNumbers() {
 		v.applyStreams(srv, s)
 	}
-	v.asOfMs = max(v.asOfMs, s.AtMs)
+	v.asOfMs = max(v.asOfMs, atMs)
 	v.version++
 	if v.changed != nil {
 		close(v.changed)
 		v.changed = nil
 	}
-	if received.Sub(v.swept) >= sweepEvery {
+	if received.Sub(v.swept) >= sweepEvery || v.offline > 2*maxOffline || v.count > v.sweepAbove {
 		v.sweep(received)
 	}
 }
@@ -135,7 +151,7 @@ func keep(old, s string) string {
 
 func (srv *server) applyRow(agent string, received time.Time, s *fleet.Snapshot) {
 	if s.IntervalMs > 0 && s.Flags&fleet.FlagMerged == 0 {
-		srv.interval = s.IntervalMs
+		srv.interval = min(s.IntervalMs, maxIntervalMs)
 	}
 	srv.agent = keep(srv.agent, agent)
 	srv.received = received
@@ -259,7 +275,6 @@ func (v *View) removeStream(st *stream) {
 // sweep drops what ended long ago.
 func (v *View) sweep(now time.Time) {
 	v.swept = now
-	v.added = slices.DeleteFunc(v.added, func(st *stream) bool { return st.gone })
 	before := now.Add(-offlineFor).UnixMilli()
 	var ended []*stream
 	for _, srv := range slices.Clone(v.sorted) {
@@ -283,6 +298,7 @@ func (v *View) sweep(now time.Time) {
 			v.removeStream(st)
 		}
 	}
+	v.makeRoom(now)
 }
 
 func (v *View) removeServer(srv *server) {

@@ -20,6 +20,9 @@ func newMetrics(r *observe.Registry, s *Storage) *metrics {
 	r.GaugeFunc("vigil_storage_lag_seconds", "From ingest to stored, of the newest transaction.", func() float64 {
 		return time.Duration(s.lag.Load()).Seconds()
 	})
+	r.GaugeFunc("vigil_storage_live_dropped_streams", "Streams of silent servers that the live view forgot because it was full, since the start.", func() float64 {
+		return float64(s.deps.Live.Dropped())
+	})
 	return &metrics{
 		packets:            r.Counter("vigil_storage_packets_total", "Packets read from the journal, by what became of them.", "result"),
 		rows:               r.Counter("vigil_storage_rows_total", "Stream samples stored.").Counter,
@@ -33,6 +36,7 @@ func newMetrics(r *observe.Registry, s *Storage) *metrics {
 func (m *metrics) published(t *tally) {
 	m.packets.With("applied").Add(float64(t.applied))
 	m.packets.With("duplicate").Add(float64(t.duplicate))
+	m.packets.With("given_up").Add(float64(t.arrived))
 	m.packets.With("conflict").Add(float64(t.conflict))
 	m.packets.With("quarantined").Add(float64(t.quarantined))
 	m.rows.Add(float64(t.rows))
