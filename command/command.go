@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"vigil/fleet"
@@ -155,15 +156,31 @@ func (p *Program) run(ctx context.Context, args []string, env Env) error {
 	}
 	cmd, rest, ok := p.find(args)
 	if !ok {
-		return &fleet.Error{
-			Kind:    fleet.KindInvalid,
-			Message: fmt.Sprintf("there is no command %q", strings.Join(args[:min(len(args), 2)], " ")),
-			Hint:    p.Name + " help",
-		}
+		return p.unknown(args)
 	}
 	c := p.call(cmd, env)
 	c.Context, c.args = ctx, rest
 	return cmd.Run(c)
+}
+
+// unknown is the error for a command that is not there. One that is only begun is told
+// how it may go on.
+func (p *Program) unknown(args []string) error {
+	var endings []string
+	for _, cmd := range p.Commands {
+		if ending, ok := strings.CutPrefix(cmd.Name, args[0]+" "); ok {
+			endings = append(endings, ending)
+		}
+	}
+	err := &fleet.Error{
+		Kind:    fleet.KindInvalid,
+		Message: fmt.Sprintf("there is no command %q", strings.Join(args[:min(len(args), 2)], " ")),
+		Hint:    p.Name + " help",
+	}
+	if len(endings) > 0 {
+		err.Hint = fmt.Sprintf("%s %s, followed by one of: %s", p.Name, args[0], strings.Join(endings, ", "))
+	}
+	return err
 }
 
 // find returns the command whose name is the longest beginning of args.
@@ -203,11 +220,7 @@ func (p *Program) help(args []string, env Env) error {
 	}
 	cmd, _, ok := p.find(args)
 	if !ok {
-		return &fleet.Error{
-			Kind:    fleet.KindInvalid,
-			Message: fmt.Sprintf("there is no command %q", strings.Join(args, " ")),
-			Hint:    p.Name + " help",
-		}
+		return p.unknown(args)
 	}
 	p.ask(cmd).print(env.Stdout)
 	return nil
@@ -226,7 +239,10 @@ func (p *Program) printTable(w io.Writer) {
 func (p *Program) Reference() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "## %s\n\n%s\n", p.Name, p.Summary)
-	for _, cmd := range p.Commands {
+	for i, cmd := range p.Commands {
+		if slices.ContainsFunc(p.Commands[:i], func(other Command) bool { return other.Name == cmd.Name }) {
+			panic("command: " + cmd.Name + " is in the table twice")
+		}
 		c := p.ask(cmd)
 		fmt.Fprintf(&b, "\n### %s %s\n\n    %s\n\n%s\n", p.Name, cmd.Name, c.usageLine(), strings.TrimSpace(c.Help))
 		if !hasFlags(c.Flags) {

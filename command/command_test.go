@@ -73,6 +73,33 @@ func TestProgram(t *testing.T) {
 	f("--version", 65, "", `there is no command "version"`)
 }
 
+func TestBegunCommandsAreToldHowToGoOn(t *testing.T) {
+	t.Parallel()
+	nothing := func(c *Call) error {
+		c.Help = "do nothing"
+		return c.ParseNone()
+	}
+	p := &Program{Name: "prog", Commands: []Command{{Name: "spool stats", Run: nothing}, {Name: "spool check", Run: nothing}}}
+	for _, args := range [][]string{{"spool"}, {"spool", "stat"}, {"help", "spool"}} {
+		var errs bytes.Buffer
+		if code := p.Main(t.Context(), args, Env{Stdout: &bytes.Buffer{}, Stderr: &errs}); code != 65 ||
+			!strings.Contains(errs.String(), "try: prog spool, followed by one of: stats, check\n") {
+			t.Errorf("%q: code %d, %q, want the two commands", args, code, errs.String())
+		}
+	}
+}
+
+func TestCommandsAreInTheTableOnce(t *testing.T) {
+	t.Parallel()
+	defer func() {
+		if recover() == nil {
+			t.Error("a command that is in the table twice went unnoticed")
+		}
+	}()
+	nothing := func(c *Call) error { return c.ParseNone() }
+	(&Program{Name: "prog", Commands: []Command{{Name: "a", Run: nothing}, {Name: "a", Run: nothing}}}).Reference()
+}
+
 func TestReference(t *testing.T) {
 	t.Parallel()
 	got := testProgram().Reference()

@@ -34,7 +34,7 @@ func NewLogger(level, format string, w io.Writer) (*slog.Logger, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts := &slog.HandlerOptions{Level: slog.LevelDebug}
+	opts := &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: readable}
 	var inner slog.Handler
 	switch {
 	case format == "json" || (format == "auto" || format == "") && !isTerminal(w):
@@ -45,6 +45,20 @@ func NewLogger(level, format string, w io.Writer) (*slog.Logger, error) {
 		return nil, fmt.Errorf("log format %q is not auto, text or json", format)
 	}
 	return slog.New(&handler{inner: inner, levels: levels, repeats: &repeats{byMessage: map[string]*repeat{}}}), nil
+}
+
+// readable writes durations as "1.5s" in JSON, too, where they would be bare counts of
+// nanoseconds, and leaves out attributes without a value.
+func readable(groups []string, a slog.Attr) slog.Attr {
+	switch a.Value.Kind() {
+	case slog.KindDuration:
+		return slog.String(a.Key, a.Value.Duration().String())
+	case slog.KindString:
+		if a.Value.String() == "" && !(len(groups) == 0 && a.Key == slog.MessageKey) {
+			return slog.Attr{}
+		}
+	}
+	return a
 }
 
 // CheckLevel reports what is wrong with a level that NewLogger would refuse.

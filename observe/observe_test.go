@@ -168,6 +168,19 @@ func TestLogArguments(t *testing.T) {
 	Discard().Error("nothing happens")
 }
 
+func TestDurationsAreReadable(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	log, err := NewLogger("info", "json", &out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Info("waiting", "retry_in", 1500*time.Millisecond, "reason", "")
+	if got := out.String(); !strings.Contains(got, `"retry_in":"1.5s"`) || strings.Contains(got, "reason") {
+		t.Errorf("log = %s, want 1.5s and no empty reason", got)
+	}
+}
+
 func TestRepeatsAreThrottled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
