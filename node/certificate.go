@@ -2,6 +2,7 @@ package node
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"os"
 	"sync"
@@ -13,6 +14,9 @@ import (
 
 // certificateEvery is how often a handshake looks whether the files have changed.
 const certificateEvery = 10 * time.Second
+
+// certificateSoon is how long before its end a certificate is called to mind.
+const certificateSoon = 14 * 24 * time.Hour
 
 // certificate serves a certificate from two files and reads them again when they
 // change, so that a renewal needs no restart. A renewal that cannot be read changes
@@ -41,6 +45,7 @@ func (c *certificate) load() error {
 			Err:     err,
 		}
 	}
+	c.judge()
 	return nil
 }
 
@@ -59,6 +64,7 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		} else {
 			c.health.Clear(c.role + "-certificate")
 		}
+		c.judge()
 	}
 	return c.current, nil
 }
@@ -84,4 +90,39 @@ func (c *certificate) read() error {
 	}
 	c.current, c.changed = &pair, changed
 	return nil
+}
+
+// judge sets or clears the condition of a certificate whose time is over, or nearly.
+// mu is held.
+func (c *certificate) judge() {
+	if problem, bad := certificateAge(c.role, c.current.Leaf, c.now()); bad {
+		c.health.Set(problem)
+		return
+	}
+	c.health.Clear(c.role + "-certificate-expires")
+}
+
+// certificateAge says whether a certificate is out of date or will be soon. Soon is 14
+// days, and less for certificates that are made for a short life.
+func certificateAge(role string, leaf *x509.Certificate, now time.Time) (health.Condition, bool) {
+	problem := health.Condition{
+		Code: role + "-certificate-expires", Title: "The certificate of " + role + " runs out", Severity: health.Warning,
+		Hint: fmt.Sprintf("renew %s.tls_certificate_file; the file is read again by itself, no restart is needed", role),
+	}
+	day := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+	soon := min(certificateSoon, leaf.NotAfter.Sub(leaf.NotBefore)/4)
+	switch {
+	case now.After(leaf.NotAfter):
+		problem.Severity = health.Error
+		problem.Text = fmt.Sprintf("The certificate of %s is out of date since %s. Agents and browsers refuse to connect.", role, day(leaf.NotAfter))
+	case now.Before(leaf.NotBefore):
+		problem.Severity = health.Error
+		problem.Text = fmt.Sprintf("The certificate of %s is not valid before %s. Agents and browsers refuse to connect.", role, day(leaf.NotBefore))
+		problem.Hint = "check the clock of this machine: it says " + day(now)
+	case leaf.NotAfter.Sub(now) < soon:
+		problem.Text = fmt.Sprintf("The certificate of %s is good until %s only. After that agents and browsers refuse to connect.", role, day(leaf.NotAfter))
+	default:
+		return health.Condition{}, false
+	}
+	return problem, true
 }

@@ -10,6 +10,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,7 +25,9 @@ func writePair(t *testing.T, certFile, keyFile string, serial int64, modified ti
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(serial), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(90 * 24 * time.Hour),
+	}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
@@ -91,5 +94,49 @@ func TestCertificateIsRenewedWithoutARestart(t *testing.T) {
 	now = now.Add(certificateEvery)
 	if got := serialOf(t, c); got != 3 || len(conditions.List()) != 0 {
 		t.Errorf("serial = %d and conditions %+v after the renewal, want 3 and none", got, conditions.List())
+	}
+}
+
+func TestCertificateRunsOut(t *testing.T) {
+	t.Parallel()
+	const day = 24 * time.Hour
+	end := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
+	f := func(life, left time.Duration, want string, severity health.Severity) {
+		t.Helper()
+		leaf := &x509.Certificate{NotBefore: end.Add(-life), NotAfter: end}
+		c, bad := certificateAge("panel", leaf, end.Add(-left))
+		if bad != (want != "") || !strings.Contains(c.Text, want) || c.Severity != severity || bad && c.Hint == "" {
+			t.Errorf("certificateAge(life %s, %s left) = %+v, want %q as %s", life, left, c, want, severity)
+		}
+	}
+	f(90*day, 30*day, "", health.Info)
+	f(90*day, 13*day, "is good until 2026-06-01T00:00:00Z only", health.Warning)
+	f(6*day, 3*day, "", health.Info)
+	f(6*day, day, "is good until", health.Warning)
+	f(90*day, -time.Second, "is out of date since 2026-06-01T00:00:00Z", health.Error)
+	f(90*day, 91*day, "is not valid before 2026-03-03T00:00:00Z", health.Error)
+}
+
+// TestServedCertificateRunsOut sees the time pass over a certificate that is in use.
+func TestServedCertificateRunsOut(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	now := time.Now()
+	conditions := health.New(nil)
+	c := &certificate{
+		certFile: filepath.Join(dir, "cert.pem"), keyFile: filepath.Join(dir, "key.pem"), role: "ingest",
+		now: func() time.Time { return now }, health: conditions,
+	}
+	writePair(t, c.certFile, c.keyFile, 1, now)
+	if err := c.load(); err != nil {
+		t.Fatal(err)
+	}
+	if list := conditions.List(); len(list) != 0 {
+		t.Errorf("conditions = %+v with a new certificate, want none", list)
+	}
+	now = now.Add(91 * 24 * time.Hour)
+	serialOf(t, c)
+	if list := conditions.List(); len(list) != 1 || list[0].Code != "ingest-certificate-expires" || list[0].Severity != health.Error {
+		t.Errorf("conditions = %+v after its end, want ingest-certificate-expires", list)
 	}
 }

@@ -31,6 +31,8 @@ const (
 	filePerm = 0o600
 )
 
+var errTorn = errors.New("node: marker makes no sense")
+
 // marker is the content of the file that says that a directory was initialised.
 type marker struct {
 	Program string    `json:"program"` // always "vigil"
@@ -46,7 +48,7 @@ func readMarker(dir string) (marker, error) {
 	}
 	var m marker
 	if err := json.Unmarshal(data, &m); err != nil {
-		return marker{}, fmt.Errorf("read %s: %w", markerFile, err)
+		return marker{}, fmt.Errorf("read %s: %w: %w", markerFile, errTorn, err)
 	}
 	return m, nil
 }
@@ -72,6 +74,20 @@ func checkMarker(dir, node string) error {
 			Message: "the data directory " + dir + " was never initialised, so there is nothing to serve from it",
 			Hint:    "check data_dir in the configuration; on a new machine run: vigil init",
 		}
+	case errors.Is(err, fs.ErrPermission):
+		return &fleet.Error{
+			Kind:    fleet.KindForbidden,
+			Message: "this user may not use the data directory " + dir,
+			Hint:    "run as the user who owns it",
+			Err:     err,
+		}
+	case errors.Is(err, errTorn):
+		return &fleet.Error{
+			Kind:    fleet.KindInternal,
+			Message: "the file " + markerFile + " in the data directory " + dir + " is damaged, and with it the proof that this is the right directory",
+			Hint:    "restore that one file from a backup; the data beside it may be whole",
+			Err:     err,
+		}
 	case err != nil:
 		return &fleet.Error{
 			Kind:    fleet.KindInternal,
@@ -79,11 +95,17 @@ func checkMarker(dir, node string) error {
 			Hint:    "check that the user who runs vigil owns it, and that its disk works",
 			Err:     err,
 		}
-	case m.Program != "vigil" || m.Layout > layoutVersion || m.Layout < 1:
+	case m.Program != "vigil" || m.Layout < 1:
+		return &fleet.Error{
+			Kind:    fleet.KindConflict,
+			Message: "the directory " + dir + " is not a data directory of vigil, although it has a file " + markerFile,
+			Hint:    "check data_dir in the configuration",
+		}
+	case m.Layout > layoutVersion:
 		return &fleet.Error{
 			Kind:    fleet.KindConflict,
 			Message: fmt.Sprintf("the data directory %s has layout %d; this program knows layout %d", dir, m.Layout, layoutVersion),
-			Hint:    "run the version of vigil that wrote it, or a newer one",
+			Hint:    "a newer version wrote it, and there is no way back: install that version again",
 		}
 	case m.Node != node:
 		return &fleet.Error{

@@ -10,9 +10,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
 	"vigil/config"
+	"vigil/durable"
 	"vigil/failover"
 	"vigil/fleet"
 	"vigil/health"
@@ -37,10 +39,17 @@ type Finding struct {
 // what the node says of itself when it runs. It changes nothing.
 func Diagnose(ctx context.Context, cfg *config.Service, self config.Node) []Finding {
 	found := []Finding{checkDirectory(self)}
-	found = append(found, checkListener("ingest", self.Has(config.RoleIngest), cfg.Ingest.Listen, cfg.Ingest.TLSCertificateFile))
-	found = append(found, checkListener("panel", self.Has(config.RolePanel), cfg.Panel.Listen, cfg.Panel.TLSCertificateFile))
-	found = append(found, checkDisk(self.DataDir), checkClock())
-	return append(found, askNode(ctx, cfg.Observe.Listen)...)
+	if self.Has(config.RoleIngest) {
+		found = append(found, checkListener("ingest", cfg.Ingest.Listen, cfg.Ingest.TLSCertificateFile, cfg.Ingest.TLSKeyFile))
+	}
+	if self.Has(config.RolePanel) {
+		found = append(found, checkListener("panel", cfg.Panel.Listen, cfg.Panel.TLSCertificateFile, cfg.Panel.TLSKeyFile))
+	}
+	if _, err := os.Stat(self.DataDir); err == nil { // otherwise it was said above
+		found = append(found, checkDisk(self.DataDir))
+	}
+	found = append(found, checkClock())
+	return append(found, askNode(ctx, cfg.Observe.Listen, self.DataDir)...)
 }
 
 func checkDirectory(self config.Node) Finding {
@@ -74,16 +83,18 @@ func (f Finding) because(err error) Finding {
 	return f
 }
 
-func checkListener(role string, on bool, addr, certificate string) Finding {
+func checkListener(role, addr, certFile, keyFile string) Finding {
 	f := Finding{Check: role + " listener", OK: true, Severity: health.Warning}
 	switch {
-	case !on:
-		f.Text = "off"
-	case certificate != "":
+	case certFile != "":
 		f.Text = addr + " with TLS"
-		if _, err := os.Stat(certificate); err != nil {
-			f.OK = false
+		c := &certificate{certFile: certFile, keyFile: keyFile, role: role, now: time.Now}
+		if err := c.load(); err != nil {
+			f.OK, f.Severity = false, health.Error
 			return f.because(err)
+		}
+		if problem, bad := certificateAge(role, c.current.Leaf, time.Now()); bad {
+			f.OK, f.Severity, f.Text, f.Hint = false, problem.Severity, problem.Text, problem.Hint
 		}
 	case isLoopbackText(addr):
 		f.Text = addr + " is reached from this machine only"
@@ -126,7 +137,7 @@ func checkClock() Finding {
 }
 
 // askNode asks the running node for its conditions.
-func askNode(ctx context.Context, listen string) []Finding {
+func askNode(ctx context.Context, listen, dir string) []Finding {
 	f := Finding{Check: "running node", Severity: health.Warning}
 	if listen == "" {
 		f.Severity = health.Info
@@ -135,9 +146,7 @@ func askNode(ctx context.Context, listen string) []Finding {
 	}
 	report, err := fetchConditions(ctx, listen)
 	if err != nil {
-		f.Text = fmt.Sprintf("the node does not answer on %s: %v", listen, err)
-		f.Hint = "start it with: vigil run"
-		return []Finding{f}
+		return []Finding{f.noAnswer(listen, dir, err)}
 	}
 	f.OK, f.Text = true, "answers and takes traffic"
 	if !report.Ready {
@@ -154,6 +163,28 @@ func askNode(ctx context.Context, listen string) []Finding {
 		})
 	}
 	return found
+}
+
+// noAnswer tells a node that was stopped from one that died, by the file that a node
+// keeps while it runs, and from one that hangs, by the lock.
+func (f Finding) noAnswer(listen, dir string, err error) Finding {
+	f.Text = fmt.Sprintf("the node does not answer on %s: %v", listen, err)
+	f.Hint = "start it with: vigil run"
+	if _, statErr := os.Stat(filepath.Join(dir, runningFile)); statErr != nil {
+		return f
+	}
+	f.Severity = health.Error
+	lock, lockErr := durable.OS().Lock(dir)
+	switch {
+	case errors.Is(lockErr, durable.ErrLocked):
+		f.Text += "; yet a process uses its data directory"
+		f.Hint = "check that observe.listen is what it was started with; else the process hangs: look at its log, and start it anew"
+	case lockErr == nil:
+		_ = lock.Close() // nothing was written
+		f.Text += "; its last run ended without being stopped"
+		f.Hint = "look at the end of its log (journalctl -u vigil) and for an out-of-memory kill, then start it: what was acknowledged is on disk"
+	}
+	return f
 }
 
 func fetchConditions(ctx context.Context, listen string) (health.Report, error) {

@@ -73,6 +73,9 @@ func Init(ctx context.Context, self config.Node, o InitOptions) (*InitResult, er
 	return result, nil
 }
 
+// CheckNew refuses a data directory that Init would refuse, and changes nothing.
+func CheckNew(self config.Node) error { return checkVirgin(self.DataDir) }
+
 // checkVirgin refuses directories that Init must not touch.
 func checkVirgin(dir string) error {
 	_, err := readMarker(dir)

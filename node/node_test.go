@@ -16,6 +16,7 @@ import (
 	"vigil/auth"
 	"vigil/catalog"
 	"vigil/config"
+	"vigil/durable"
 	"vigil/fleet"
 	"vigil/health"
 	"vigil/store"
@@ -389,6 +390,47 @@ func TestDoctor(t *testing.T) {
 	if _, err := json.Marshal(list); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestDoctorTellsWhyNobodyAnswers tells a stopped node, a dead one and one that hangs
+// apart, and looks into certificates.
+func TestDoctorTellsWhyNobodyAnswers(t *testing.T) {
+	t.Parallel()
+	cfg, _ := initialised(t)
+	cfg.Observe.Listen = "127.0.0.1:1"
+	dir := cfg.Nodes[0].DataDir
+	f := func(check string, severity health.Severity, want string) {
+		t.Helper()
+		for _, f := range Diagnose(t.Context(), cfg, cfg.Nodes[0]) {
+			if f.Check == check {
+				if f.OK || f.Severity != severity || f.Hint == "" || !strings.Contains(f.Text, want) {
+					t.Errorf("%+v, want %s with %q", f, severity, want)
+				}
+				return
+			}
+		}
+		t.Errorf("no finding about %s", check)
+	}
+	f("running node", health.Warning, "does not answer")
+	if err := os.WriteFile(filepath.Join(dir, runningFile), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f("running node", health.Error, "ended without being stopped")
+	lock, err := durable.Lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	f("running node", health.Error, "a process uses its data directory")
+
+	keys := t.TempDir()
+	name := func(s string) string { return filepath.Join(keys, s) }
+	writePair(t, name("a.pem"), name("a.key"), 1, time.Now())
+	writePair(t, name("b.pem"), name("b.key"), 2, time.Now())
+	cfg.Ingest.TLSCertificateFile, cfg.Ingest.TLSKeyFile = name("a.pem"), name("b.key")
+	f("ingest listener", health.Error, "private key does not match")
+	cfg.Ingest.TLSCertificateFile = name("none.pem")
+	f("ingest listener", health.Error, "no such file")
 }
 
 func TestFreeSpace(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
@@ -47,6 +48,9 @@ replaced. A data directory that is initialised already is not touched.`
 			return err
 		}
 	}
+	if err := node.CheckNew(self); err != nil {
+		return err // before a word about the token file, which may belong to what is there
+	}
 	if err := refuseExisting(*tokenFile); err != nil {
 		return err
 	}
@@ -54,7 +58,7 @@ replaced. A data directory that is initialised already is not touched.`
 	if err != nil {
 		return err
 	}
-	return reportInit(c, result, *passwordFile == "", *tokenFile)
+	return s.reportInit(result, *passwordFile == "", *tokenFile)
 }
 
 // refuseExisting checks before anything is made what could only fail after it.
@@ -65,10 +69,14 @@ func refuseExisting(name string) error {
 	if _, err := os.Lstat(name); err == nil {
 		return &fleet.Error{Kind: fleet.KindConflict, Message: "the file " + name + " exists already", Hint: "remove it, or name another one with -token-file"}
 	}
+	if _, err := os.Stat(filepath.Dir(name)); err != nil {
+		return &fleet.Error{Kind: fleet.KindMissing, Message: "the file " + name + " cannot be made", Hint: "make its directory first", Err: err}
+	}
 	return nil
 }
 
-func reportInit(c *command.Call, r *node.InitResult, showPassword bool, tokenFile string) error {
+func (s *settings) reportInit(r *node.InitResult, showPassword bool, tokenFile string) error {
+	c := s.call
 	fmt.Fprintf(c.Stdout, "The data directory %s is ready.\n\n", r.DataDir)
 	fmt.Fprintf(c.Stdout, "account:     %s\n", r.Admin)
 	if showPassword {
@@ -77,18 +85,37 @@ func reportInit(c *command.Call, r *node.InitResult, showPassword bool, tokenFil
 	if tokenFile == "" {
 		fmt.Fprintf(c.Stdout, "agent token: %s\n", r.AgentToken)
 	} else if err := writeSecret(tokenFile, r.AgentToken); err != nil {
+		fmt.Fprintf(c.Stdout, "agent token: %s\n", r.AgentToken) // there is no second chance
 		return err
 	} else {
 		fmt.Fprintf(c.Stdout, "agent token: in %s\n", tokenFile)
 	}
-	_, err := fmt.Fprint(c.Stdout, "\nKeep both now: they are not stored in a form that can be read back.\nNext: vigil run\n")
+	_, err := fmt.Fprintf(c.Stdout, "\nKeep both now: they are not stored in a form that can be read back.\nNext: vigil run%s\n", s.again())
 	return err
+}
+
+// again repeats the flags that every command of this installation needs.
+func (s *settings) again() string {
+	var b strings.Builder
+	if s.file != usualConfig {
+		b.WriteString(" -config " + s.file)
+	}
+	if s.node != "" {
+		b.WriteString(" -node " + s.node)
+	}
+	for _, pair := range s.set {
+		b.WriteString(" -set " + pair)
+	}
+	return b.String()
 }
 
 func writeSecret(name, secret string) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
+		return &fleet.Error{
+			Kind: fleet.KindForbidden, Message: "the file " + name + " cannot be written",
+			Hint: "check its directory; the token stands above", Err: err,
+		}
 	}
 	_, err = f.WriteString(secret + "\n")
 	if closeErr := f.Close(); err == nil {

@@ -22,7 +22,6 @@ func program() *command.Program {
 			{Name: "run", Run: runService},
 			{Name: "demo", Run: runDemo},
 			{Name: "init", Run: initDataDir},
-			{Name: "demo", Run: runDemo},
 			{Name: "doctor", Run: doctor},
 			{Name: "config example", Run: configExample},
 			{Name: "config check", Run: configCheck},
