@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -459,5 +460,13 @@ func TestPlainHTTPIsNoticed(t *testing.T) {
 	r.Header.Set("X-Forwarded-Proto", "https")
 	if PlainHTTP(r) {
 		t.Error("a proxy that speaks TLS is not noticed")
+	}
+}
+
+// A crowd that guesses passwords must leave processors for the packets.
+func TestPasswordsTakeAtMostHalfOfTheProcessors(t *testing.T) {
+	t.Parallel()
+	if n, all := cap(newHashGate().slots), runtime.GOMAXPROCS(0); n < 1 || n > max(1, all/2) {
+		t.Errorf("%d hashes at once on %d processors", n, all)
 	}
 }

@@ -8,8 +8,9 @@
 //     hash is checked with its own. A new password has 10 to 1,024 bytes and is not one
 //     of those that everybody tries first; there are no rules about kinds of characters.
 //   - One hash costs about 30 ms of a core and 19 MiB, so logins are a way to exhaust a
-//     server. At most two per core run at once; who would wait longer than a second is
-//     told to come back. Before any hashing, attempts are limited per address prefix
+//     server. At most one per two cores runs at once, so that passwords never take
+//     more than half of the machine; who would wait longer than a second is told to
+//     come back. Before any hashing, attempts are limited per address prefix
 //     (IPv4 /24, IPv6 /56), per account, and per account and prefix together, so that
 //     somebody who guesses cannot lock the owner out from elsewhere.
 //   - An unknown user costs the same hash and gets the same answer as a wrong password.

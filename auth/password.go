@@ -32,8 +32,8 @@ const (
 	maxPasswordBytes = 1 << 10
 	maxNameBytes     = 256
 
-	hashesPerCore = 2
-	hashWait      = 1 * time.Second
+	coresPerHash = 2 // passwords never take more than half of the machine from the packets
+	hashWait     = 1 * time.Second
 
 	// What a stored hash may ask for: a damaged or planted one must not stop the service.
 	maxArgonMemoryKiB = 256 << 10
@@ -141,7 +141,7 @@ var commonPasswords = [...]string{
 type hashGate struct{ slots chan struct{} }
 
 func newHashGate() *hashGate {
-	return &hashGate{slots: make(chan struct{}, hashesPerCore*runtime.GOMAXPROCS(0))}
+	return &hashGate{slots: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/coresPerHash))}
 }
 
 // enter waits for a place, at most hashWait. Whoever entered must leave.

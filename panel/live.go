@@ -16,9 +16,10 @@ import (
 // Limits of event streams.
 const (
 	maxEventStreams = 2000                   // open at once; more are told to come back
+	maxPersonal     = 100                    // of those, of one person: nobody can keep the others out
 	beatEvery       = 3 * time.Second        // a page that hears nothing for three beats looks for us again
 	patchEvery      = 900 * time.Millisecond // packets of many agents in one update
-	streamLife      = 20 * time.Minute       // then the page reconnects: logins are checked again, load spreads
+	streamLife      = 20 * time.Minute       // then the page reconnects: load spreads
 	writeTimeout    = 10 * time.Second       // a browser that takes nothing for so long is gone
 )
 
@@ -36,13 +37,11 @@ type update struct {
 //	bye    the stream ends on purpose; connect again at once
 func (p *Panel) live(boxes func(*http.Request) (update, error)) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		select {
-		case p.tokens <- struct{}{}:
-			defer func() { <-p.tokens }()
-		default:
-			p.metrics.refused.Inc()
-			return &fleet.Error{Kind: fleet.KindBusy, Message: "Too many pages are open at once to keep this one live.", Hint: "The page tries again by itself; reload it to see new numbers."}
+		leave, err := p.enter(r)
+		if err != nil {
+			return err
 		}
+		defer leave()
 		p.metrics.eventStreams.Inc()
 		defer p.metrics.eventStreams.Dec()
 		s := &eventStream{panel: p, w: w, rc: http.NewResponseController(w), seed: maphash.MakeSeed(), sent: map[string]uint64{}}
@@ -60,6 +59,34 @@ func (p *Panel) live(boxes func(*http.Request) (update, error)) handler {
 		}
 		return nil
 	}
+}
+
+// enter takes a place for an event stream. Whoever entered must leave.
+func (p *Panel) enter(r *http.Request) (leave func(), err error) {
+	who, _ := p.deps.Auth.Identify(r)
+	p.watchMu.Lock()
+	defer p.watchMu.Unlock()
+	full := p.watching[who.User] >= maxPersonal
+	if !full {
+		select {
+		case p.tokens <- struct{}{}:
+		default:
+			full = true
+		}
+	}
+	if full {
+		p.metrics.refused.Inc()
+		return nil, &fleet.Error{Kind: fleet.KindBusy, Message: "Too many pages are open at once to keep this one live.", Hint: "The page tries again by itself; reload it to see new numbers."}
+	}
+	p.watching[who.User]++
+	return func() {
+		p.watchMu.Lock()
+		defer p.watchMu.Unlock()
+		<-p.tokens
+		if p.watching[who.User]--; p.watching[who.User] == 0 {
+			delete(p.watching, who.User)
+		}
+	}, nil
 }
 
 // errGone means that the browser does not take our events any more.
@@ -98,6 +125,11 @@ func (s *eventStream) run(r *http.Request, first update, boxes func(*http.Reques
 		case <-end.C:
 			return s.send("bye", 0, map[string]any{"now_ms": reports.Clock().UnixMilli()})
 		case <-beat.C:
+			// Who was logged out, or removed, sees no more from here on. The page connects
+			// again and is told to sign in.
+			if _, ok := s.panel.deps.Auth.Identify(r); !ok {
+				return s.send("bye", 0, map[string]any{"now_ms": reports.Clock().UnixMilli()})
+			}
 			if err := s.send("beat", 0, map[string]any{"now_ms": reports.Clock().UnixMilli(), "as_of_ms": s.asOfMs}); err != nil {
 				return err
 			}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"sync"
 
+	"vigil/auth"
 	"vigil/config"
 	"vigil/health"
 	"vigil/observe"
@@ -24,6 +25,8 @@ type Auth interface {
 	RequirePage(next http.Handler) http.Handler
 	// RequireAPI answers 401 to who is not logged in.
 	RequireAPI(next http.Handler) http.Handler
+	// Identify returns who makes a request now; false when the login has ended.
+	Identify(r *http.Request) (auth.Identity, bool)
 	// Protect refuses requests that change something and come from another site.
 	Protect(next http.Handler) http.Handler
 }
@@ -50,6 +53,9 @@ type Panel struct {
 	charts  *memo
 	tokens  chan struct{} // one per open event stream
 
+	watchMu  sync.Mutex
+	watching map[string]int // event streams by person; guarded by watchMu
+
 	stopOnce sync.Once
 	stopped  chan struct{} // closed by Stop
 }
@@ -73,7 +79,8 @@ func New(cfg config.Panel, deps Deps) (*Panel, error) {
 	return &Panel{
 		cfg: cfg, deps: deps, log: deps.Log, pages: templates, assets: static,
 		metrics: newMetrics(deps.Metrics), charts: newMemo(), tokens: make(chan struct{}, maxEventStreams),
-		stopped: make(chan struct{}),
+		watching: map[string]int{},
+		stopped:  make(chan struct{}),
 	}, nil
 }
 

@@ -2,6 +2,7 @@ package panel
 
 import (
 	"net/http"
+	"time"
 )
 
 // Handler returns everything the panel serves. All routes are here, with who may use
@@ -44,9 +45,16 @@ func (p *Panel) Handler() http.Handler {
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; " +
 	"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// harden sets the headers that every answer carries.
+// answerTimeout is the longest time for making and taking in an answer. Without it somebody
+// who asks and never reads would hold a connection for ever, before any login. Event streams
+// set their own for each event.
+const answerTimeout = time.Minute
+
+// harden sets the headers that every answer carries, and its time limit.
 func (p *Panel) harden(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Not every ResponseWriter has deadlines (tests).
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
 		h := w.Header()
 		h.Set("Content-Security-Policy", contentPolicy)
 		h.Set("X-Content-Type-Options", "nosniff")
