@@ -47,7 +47,7 @@ func (a *Agent) noteServer(s *server, snapshot *fleet.Snapshot) {
 		text = fmt.Sprintf("The media server %s gives no numbers (%s): %s.", s.cfg.Name, snapshot.Status, snapshot.Detail)
 	}
 	a.deps.Health.Set(health.Condition{
-		Code: code, Title: "A media server gives no numbers", Severity: health.Warning, After: serverAfter,
+		Code: codeServer + s.cfg.Name, Title: "A media server gives no numbers", Severity: health.Warning, After: serverAfter,
 		Text: text + " The time shows as a gap, not as zero.",
 		Hint: "run `vigil-agent check` on this machine",
 	})
