@@ -138,8 +138,9 @@ func (n *Node) serve(ctx context.Context, ready func(), l listener) error {
 	if l.certificate == "" && !isLoopback(ln.Addr()) {
 		n.deps.Health.Set(plainListener(l.role, ln.Addr()))
 	}
+	refused := n.deps.Metrics.Counter("vigil_node_connections_refused_total", "Connections closed at once because too many were open, by role.", "role").With(l.role)
 	ready()
-	return lifecycle.ServeHTTP(ctx, ln, l.server)
+	return lifecycle.ServeHTTP(ctx, limitConnections(ln, mostConnections(), refused), l.server)
 }
 
 func isLoopback(addr net.Addr) bool {
