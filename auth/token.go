@@ -23,8 +23,9 @@ const tokenTextBytes = 43
 // AgentToken lets agents send packets.
 type AgentToken struct {
 	Hash     TokenHash `json:"-"`
-	ID       string    `json:"id"`    // short, not secret; names the token in lists and logs
-	Agent    string    `json:"agent"` // exact agent name, or a prefix followed by *, or * for any
+	ID       string    `json:"id"`                // short, not secret; names the token in lists and logs
+	Agent    string    `json:"agent"`             // exact agent name, or a prefix followed by *, or * for any
+	Servers  string    `json:"servers,omitempty"` // media servers that may be reported, as Agent; empty: any
 	Note     string    `json:"note"`
 	Created  time.Time `json:"created"`
 	Revision uint64    `json:"-"`
@@ -41,10 +42,21 @@ func (t AgentToken) Allows(agent string) bool {
 	if agent == "" {
 		return false
 	}
-	if prefix, any := strings.CutSuffix(t.Agent, "*"); any {
-		return strings.HasPrefix(agent, prefix)
+	return matches(t.Agent, agent)
+}
+
+// AllowsServer reports whether the media server with this key may be reported with this
+// token. Tokens of before there was such a thing may report any.
+func (t AgentToken) AllowsServer(key string) bool {
+	return t.Servers == "" || matches(t.Servers, key)
+}
+
+// matches compares with an exact name, or with a prefix followed by *.
+func matches(pattern, name string) bool {
+	if prefix, any := strings.CutSuffix(pattern, "*"); any {
+		return strings.HasPrefix(name, prefix)
 	}
-	return t.Agent == agent
+	return pattern == name
 }
 
 // ForOneAgent reports whether the token names one agent and not a group.

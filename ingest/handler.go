@@ -262,6 +262,11 @@ func checkPacket(p *fleet.Packet, h header) error {
 	if !h.token.Allows(p.ID.Agent) {
 		return refuse("forbidden", fleet.KindForbidden, fmt.Sprintf("the token %s is not for the agent %q", h.token.ID, p.ID.Agent), "give the agent the name that its token is for, or make a token for it: vigil token add")
 	}
+	for i := range p.Snapshots {
+		if key := p.Snapshots[i].Server.Key; !h.token.AllowsServer(key) {
+			return refuse("forbidden", fleet.KindForbidden, fmt.Sprintf("the token %s is not for the media server %q", h.token.ID, printable(key)), "give the media server a name that the token is for, or make a token for it: vigil token add -servers")
+		}
+	}
 	return nil
 }
 

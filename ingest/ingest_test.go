@@ -266,6 +266,23 @@ func TestTokenBindsTheAgent(t *testing.T) {
 }
 
 // Not being able to check a token must not look like a wrong token: agents would stop.
+// An agent with a token for its own media servers cannot report those of others.
+func TestTokenBindsTheServers(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, config.Ingest{})
+	text, hash := auth.NewAgentToken()
+	s.tokens.tokens[hash] = auth.AgentToken{Hash: hash, ID: hash.ID(), Agent: "edge-*", Servers: "berlin-*"}
+	s.token = text
+	p := packet("edge-1", 1)
+	s.refusedFor(p, 403, `media server "media-1"`)
+	own := p.Snapshots[0]
+	own.Server.Key = "berlin-1"
+	p.Snapshots = []fleet.Snapshot{own, p.Snapshots[0]}
+	s.refusedFor(p, 403, `media server "media-1"`)
+	p.Snapshots = p.Snapshots[:1]
+	s.taken(p)
+}
+
 func TestTokenStoreFailureIsTemporary(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, config.Ingest{})

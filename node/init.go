@@ -133,7 +133,7 @@ func fill(ctx context.Context, self config.Node, o InitOptions) (result *InitRes
 			return nil, fmt.Errorf("remove old agent token: %w", err)
 		}
 	}
-	result.AgentToken, err = addToken(ctx, c, o.Agents, "made by vigil init", now)
+	result.AgentToken, err = addToken(ctx, c, NewToken{Agents: o.Agents, Note: "made by vigil init"}, now)
 	return result, err
 }
 
@@ -152,10 +152,10 @@ func putAdmin(ctx context.Context, c *catalog.Catalog, result *InitResult, now t
 	return nil
 }
 
-func addToken(ctx context.Context, c *catalog.Catalog, agents, note string, now time.Time) (string, error) {
+func addToken(ctx context.Context, c *catalog.Catalog, t NewToken, now time.Time) (string, error) {
 	text, hash := auth.NewAgentToken()
 	err := c.AddAgentToken(ctx, auth.AgentToken{
-		Hash: hash, ID: fmt.Sprintf("%x", hash[:4]), Agent: agents, Note: note, Created: now,
+		Hash: hash, ID: fmt.Sprintf("%x", hash[:4]), Agent: t.Agents, Servers: t.Servers, Note: t.Note, Created: now,
 	})
 	if err != nil {
 		return "", fmt.Errorf("make agent token: %w", err)

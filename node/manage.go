@@ -57,9 +57,16 @@ func SetPassword(ctx context.Context, c *catalog.Catalog, name, password string)
 	return nil
 }
 
+// A NewToken says what an agent token is good for. Names may end in *.
+type NewToken struct {
+	Agents  string
+	Servers string // media servers that may be reported; empty: any
+	Note    string
+}
+
 // AddToken makes an agent token. The text is shown once; only its hash is kept.
-func AddToken(ctx context.Context, c *catalog.Catalog, agents, note string) (string, error) {
-	return addToken(ctx, c, agents, note, time.Now().UTC())
+func AddToken(ctx context.Context, c *catalog.Catalog, t NewToken) (string, error) {
+	return addToken(ctx, c, t, time.Now().UTC())
 }
 
 // RemoveToken revokes the agent token with an id.

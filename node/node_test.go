@@ -321,7 +321,7 @@ func TestManage(t *testing.T) {
 	t.Parallel()
 	cfg, _ := initialised(t)
 	err := Manage(t.Context(), cfg.Nodes[0], Deps{}, func(c *catalog.Catalog) error {
-		token, err := AddToken(t.Context(), c, "edge*", "second site")
+		token, err := AddToken(t.Context(), c, NewToken{Agents: "edge*", Note: "second site"})
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/rand"
 	"fmt"
 	"os"
@@ -176,12 +177,13 @@ func tokenAdd(c *command.Call) error {
 The service must be stopped. The token cannot be read back later.`
 	s := settingsOf(c)
 	agents := c.Flags.String("agents", "*", "the token is good for the agents with this `NAME`, which may end in *")
+	servers := c.Flags.String("servers", "*", "the token may report the media servers with this `NAME`, which may end in *")
 	note := c.Flags.String("note", "", "a `TEXT` that says what the token is for")
 	if err := c.ParseNone(); err != nil {
 		return err
 	}
 	return s.manage(func(accounts *catalog.Catalog) error {
-		token, err := node.AddToken(c.Context, accounts, *agents, *note)
+		token, err := node.AddToken(c.Context, accounts, node.NewToken{Agents: *agents, Servers: *servers, Note: *note})
 		if err != nil {
 			return err
 		}
@@ -201,9 +203,9 @@ The service must be stopped. The tokens themselves are not stored and not shown.
 	}
 	return s.manage(func(accounts *catalog.Catalog) error {
 		w := tabwriter.NewWriter(c.Stdout, 0, 8, 2, ' ', 0)
-		fmt.Fprintln(w, "ID\tAGENTS\tCREATED\tNOTE")
+		fmt.Fprintln(w, "ID\tAGENTS\tSERVERS\tCREATED\tNOTE")
 		for _, t := range accounts.AgentTokens() {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", t.ID, t.Agent, t.Created.UTC().Format("2006-01-02 15:04"), t.Note)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", t.ID, t.Agent, cmp.Or(t.Servers, "*"), t.Created.UTC().Format("2006-01-02 15:04"), t.Note)
 		}
 		return w.Flush()
 	})
