@@ -74,18 +74,27 @@ func (l *Ledger) GiveUp(r SeqRange) (uint64, error) {
 	return l.settled.Fill(r)
 }
 
-// ranges returns the whole set as sorted ranges.
-func (s *SeqSet) ranges() []SeqRange {
-	if s.high == 0 {
-		return s.ahead
+// Missing returns the parts of a range that are not settled, in order: what GiveUp
+// would settle.
+func (l *Ledger) Missing(r SeqRange) []SeqRange {
+	if r.First == 0 || r.Last < r.First {
+		return nil
 	}
-	return append([]SeqRange{{First: 1, Last: s.high}}, s.ahead...)
+	return l.settled.missing(r)
+}
+
+// HasGivenUp reports whether any number of the range is given up.
+func (l *Ledger) HasGivenUp(r SeqRange) bool {
+	if l.givenUp.Last() < r.First {
+		return false
+	}
+	return l.givenUp.count(r) > 0
 }
 
 // count returns how many numbers of a valid range are in the set.
 func (s *SeqSet) count(r SeqRange) uint64 {
 	n := uint64(0)
-	for _, have := range s.ranges() {
+	for _, have := range s.Ranges() {
 		if first, last := max(have.First, r.First), min(have.Last, r.Last); first <= last {
 			n += last - first + 1
 		}
@@ -95,17 +104,17 @@ func (s *SeqSet) count(r SeqRange) uint64 {
 
 // missing returns the parts of a valid range that are not in the set.
 func (s *SeqSet) missing(r SeqRange) []SeqRange {
-	return subtract([]SeqRange{r}, s.ranges())
+	return SubtractRanges([]SeqRange{r}, s.Ranges())
 }
 
 // remove takes a valid range out of the set.
 func (s *SeqSet) remove(r SeqRange) {
-	s.replace(subtract(s.ranges(), []SeqRange{r}))
+	s.replace(SubtractRanges(s.Ranges(), []SeqRange{r}))
 }
 
 // forget keeps the newest ranges only.
 func (s *SeqSet) forget(most int) {
-	if all := s.ranges(); len(all) > most {
+	if all := s.Ranges(); len(all) > most {
 		s.replace(all[len(all)-most:])
 	}
 }
@@ -122,8 +131,9 @@ func (s *SeqSet) replace(all []SeqRange) {
 	}
 }
 
-// subtract returns what is left of sorted, disjoint ranges without others of that kind.
-func subtract(from, others []SeqRange) []SeqRange {
+// SubtractRanges returns what is left of sorted, disjoint ranges without others of that
+// kind.
+func SubtractRanges(from, others []SeqRange) []SeqRange {
 	var left []SeqRange
 	for _, r := range from {
 		for _, o := range others {

@@ -35,6 +35,14 @@ func (s *SeqSet) High() uint64 { return s.high }
 // Ahead returns the ranges above the high-water mark. The caller must not change it.
 func (s *SeqSet) Ahead() []SeqRange { return s.ahead }
 
+// Ranges returns the whole set as sorted, disjoint ranges. The caller must not change it.
+func (s *SeqSet) Ranges() []SeqRange {
+	if s.high == 0 {
+		return s.ahead
+	}
+	return append([]SeqRange{{First: 1, Last: s.high}}, s.ahead...)
+}
+
 // Last returns the largest number in the set.
 func (s *SeqSet) Last() uint64 {
 	if n := len(s.ahead); n > 0 {

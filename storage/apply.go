@@ -31,11 +31,11 @@ type batch struct {
 
 // tally is what becomes true when the batch is on disk.
 type tally struct {
-	applied, duplicate, conflict, quarantined, rows, newestMs int64
+	applied, duplicate, conflict, quarantined, arrived, rows, newestMs int64
 }
 
 func newBatch() *batch {
-	return &batch{Batch: store.Batch{Ledger: map[store.AgentEpoch]*fleet.SeqSet{}}, positions: map[string]uint64{}}
+	return &batch{Batch: store.Batch{Ledger: map[store.AgentEpoch]*fleet.Ledger{}}, positions: map[string]uint64{}}
 }
 
 func (a *applier) run(ctx context.Context) error {
@@ -89,9 +89,14 @@ func (a *applier) add(b *batch, d decoded) {
 func (a *applier) count(b *batch, shard string, p *arrived) {
 	id := p.entry.ID
 	key := store.AgentEpoch{Agent: id.Agent, Epoch: id.Epoch}
-	set := a.ledger(b, key)
+	ledger := a.ledger(b, key)
 	seqs := fleet.SeqRange{First: p.entry.FirstSeq, Last: id.Seq}
-	added, err := set.Add(seqs)
+	if p.packet == nil {
+		a.quarantine(b, ledger, shard, p, seqs)
+		return
+	}
+	wasGivenUp := ledger.HasGivenUp(seqs)
+	isNew, err := ledger.Count(seqs)
 	switch {
 	case errors.Is(err, fleet.ErrSeqOverlap):
 		b.tally.conflict++
@@ -99,33 +104,58 @@ func (a *applier) count(b *batch, shard string, p *arrived) {
 	case err != nil:
 		b.tally.quarantined++
 		b.dead = append(b.dead, newDeadLetter(shard, p, "quarantined", err))
-	case !added:
+	case !isNew:
 		b.tally.duplicate++
-	case p.packet == nil:
-		// Its numbers count as given up, so that the agent's proof adds up and says why.
-		b.tally.quarantined++
-		b.dead = append(b.dead, newDeadLetter(shard, p, "quarantined", p.why))
-		gap := fleet.Gap{FirstSeq: seqs.First, LastSeq: seqs.Last, Reason: "damaged"}
-		b.Gaps = append(b.Gaps, store.ReceivedGap{AgentGap: store.AgentGap{Agent: id.Agent, Epoch: id.Epoch, Gap: gap}, Received: p.received})
 	default:
-		a.take(b, set, p)
+		if wasGivenUp {
+			// Its agent never heard that it was taken, or an earlier copy of it was damaged.
+			b.tally.arrived++
+			b.Arrived = append(b.Arrived, store.Arrived{AgentEpoch: key, SeqRange: seqs, Received: p.received})
+		}
+		a.take(b, ledger, p)
 	}
 }
 
+// quarantine gives up the numbers of a packet that cannot be counted, so that the agent's
+// proof adds up and says why. Should a good copy of it arrive, that one is counted.
+func (a *applier) quarantine(b *batch, ledger *fleet.Ledger, shard string, p *arrived, seqs fleet.SeqRange) {
+	id := p.entry.ID
+	given, err := a.giveUp(b, ledger, id, fleet.Gap{FirstSeq: seqs.First, LastSeq: seqs.Last, Reason: "damaged"}, p.received)
+	if err == nil && !given {
+		b.tally.duplicate++ // a copy of it was counted, or it is known to be lost
+		return
+	}
+	b.tally.quarantined++
+	b.dead = append(b.dead, newDeadLetter(shard, p, "quarantined", errors.Join(p.why, err)))
+}
+
+// giveUp settles what is not settled of a gap, and stores that as gaps. It reports
+// whether there was any.
+func (a *applier) giveUp(b *batch, ledger *fleet.Ledger, id fleet.PacketID, gap fleet.Gap, received time.Time) (bool, error) {
+	whole := fleet.SeqRange{First: gap.FirstSeq, Last: gap.LastSeq}
+	missing := ledger.Missing(whole)
+	if _, err := ledger.GiveUp(whole); err != nil {
+		return false, err
+	}
+	for _, r := range missing {
+		gap.FirstSeq, gap.LastSeq = r.First, r.Last
+		b.Gaps = append(b.Gaps, store.ReceivedGap{AgentGap: store.AgentGap{Agent: id.Agent, Epoch: id.Epoch, Gap: gap}, Received: received})
+	}
+	return len(missing) > 0, nil
+}
+
 // take adds a new packet to the batch.
-func (a *applier) take(b *batch, set *fleet.SeqSet, p *arrived) {
-	kept := p.packet.Gaps[:0]
+func (a *applier) take(b *batch, ledger *fleet.Ledger, p *arrived) {
 	for _, g := range p.packet.Gaps {
 		// An agent gives up only what is older than the packet that says so.
+		err := fleet.ErrSeqRange
 		if g.LastSeq <= p.packet.ID.Seq {
-			if _, err := set.Fill(fleet.SeqRange{First: g.FirstSeq, Last: g.LastSeq}); err == nil {
-				kept = append(kept, g)
-				continue
-			}
+			_, err = a.giveUp(b, ledger, p.packet.ID, g, p.received)
 		}
-		a.s.log.Warn("packet names a gap that cannot be", "packet", p.packet.ID.String(), "first", g.FirstSeq, "last", g.LastSeq)
+		if err != nil {
+			a.s.log.Warn("packet names a gap that cannot be", "packet", p.packet.ID.String(), "first", g.FirstSeq, "last", g.LastSeq)
+		}
 	}
-	p.packet.Gaps = kept
 	b.Packets = append(b.Packets, p.packet)
 	b.Received = append(b.Received, p.received)
 	b.tally.applied++
@@ -137,21 +167,21 @@ func (a *applier) take(b *batch, set *fleet.SeqSet, p *arrived) {
 	}
 }
 
-// ledger returns the set of an agent and epoch as it will be after the batch.
-func (a *applier) ledger(b *batch, key store.AgentEpoch) *fleet.SeqSet {
-	if set, there := b.Ledger[key]; there {
-		return set
+// ledger returns the books of an agent and epoch as they will be after the batch.
+func (a *applier) ledger(b *batch, key store.AgentEpoch) *fleet.Ledger {
+	if ledger, there := b.Ledger[key]; there {
+		return ledger
 	}
 	a.s.mu.RLock()
-	set, there := a.s.ledger[key]
+	ledger, there := a.s.ledger[key]
 	a.s.mu.RUnlock()
 	if there {
-		set = set.Clone()
+		ledger = ledger.Clone()
 	} else {
-		set = &fleet.SeqSet{}
+		ledger = &fleet.Ledger{}
 	}
-	b.Ledger[key] = set
-	return set
+	b.Ledger[key] = ledger
+	return ledger
 }
 
 // commit stores the batch and then tells everybody.
@@ -194,8 +224,8 @@ func (a *applier) commit(ctx context.Context, b *batch) error {
 func (a *applier) publish(b *batch) {
 	s := a.s
 	s.mu.Lock()
-	for key, set := range b.Ledger {
-		s.ledger[key] = set
+	for key, ledger := range b.Ledger {
+		s.ledger[key] = ledger
 	}
 	s.mu.Unlock()
 	for i, p := range b.Packets {

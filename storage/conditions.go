@@ -38,6 +38,14 @@ func journalGap(gap *journal.GapError) health.Condition {
 	}
 }
 
+func journalDamaged(damaged *journal.DamagedError) health.Condition {
+	return health.Condition{
+		Code: "journal-damaged", Title: "Packets cannot be read from the journal", Severity: health.Error,
+		Text: fmt.Sprintf("Message %d of shard %s is damaged: %v. The packets in it are not stored here, and reports lack them.", damaged.Seq, damaged.Shard, damaged.Err),
+		Hint: "Check the disk that holds the journal. Rebuild this node's store from another node, if there is one.",
+	}
+}
+
 func journalCut(ahead *journal.AheadError) health.Condition {
 	return health.Condition{
 		Code: "journal-cut", Title: "The journal lost its end", Severity: health.Error,

@@ -69,15 +69,24 @@ func (s *Storage) read(ctx context.Context, shard string, after uint64, queue ch
 			s.metrics.messagesMissing.Add(float64(gap.Missing.Last - gap.Missing.First + 1))
 			s.log.Error("journal has lost messages that were not applied here", "shard", shard, "first", gap.Missing.First, "last", gap.Missing.Last)
 			s.deps.Health.Set(journalGap(gap))
-			after = gap.Missing.Last
+			if after, err = skipTo(ctx, queue, shard, gap.Missing.Last); err != nil {
+				return err
+			}
+			continue
+		}
+		if damaged, ok := errors.AsType[*journal.DamagedError](err); ok && damaged.Seq > after {
+			s.metrics.messagesDamaged.Inc()
+			s.log.Error("journal has a damaged message, its packets are not applied here", "shard", shard, "message", damaged.Seq, "err", damaged.Err)
+			s.deps.Health.Set(journalDamaged(damaged))
+			if after, err = skipTo(ctx, queue, shard, damaged.Seq); err != nil {
+				return err
+			}
 			continue
 		}
 		if ahead, ok := errors.AsType[*journal.AheadError](err); ok && ahead.Last < after {
 			s.log.Error("journal shard lost its end, going on behind what is left", "shard", shard, "position", ahead.After, "last", ahead.Last)
 			s.deps.Health.Set(journalCut(ahead))
-			after = ahead.Last
-			// The position must go back on disk too, or the next start would skip what is new.
-			if err := send(ctx, queue, decoded{shard: shard, seq: after}); err != nil {
+			if after, err = skipTo(ctx, queue, shard, ahead.Last); err != nil {
 				return err
 			}
 			continue
@@ -87,6 +96,13 @@ func (s *Storage) read(ctx context.Context, shard string, after uint64, queue ch
 		}
 		return fmt.Errorf("read shard %s: %w", shard, err)
 	}
+}
+
+// skipTo makes storage go on behind a position, after the next start too. Without that,
+// what was left behind would be told again, and messages with numbers that went back
+// would be skipped.
+func skipTo(ctx context.Context, queue chan<- decoded, shard string, seq uint64) (uint64, error) {
+	return seq, send(ctx, queue, decoded{shard: shard, seq: seq})
 }
 
 func send(ctx context.Context, queue chan<- decoded, d decoded) error {

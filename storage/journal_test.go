@@ -21,7 +21,8 @@ type memoryJournal struct {
 	shards  map[string][]journal.Message
 	dropped map[string]uint64 // messages up to this one are gone
 	applied map[string]uint64
-	fail    error // of the next Read
+	damaged map[uint64]bool // messages with these numbers cannot be read
+	fail    error           // of the next Read
 }
 
 func newMemoryJournal(shards int) *memoryJournal {
@@ -69,6 +70,9 @@ func (j *memoryJournal) Read(ctx context.Context, shard string, after uint64, fn
 			return &journal.AheadError{Shard: shard, After: after, Last: uint64(len(list))}
 		case after < uint64(len(list)):
 			after++
+			if j.damaged[after] {
+				return damagedAt(shard, after)
+			}
 			if err := fn(list[after-1]); err != nil {
 				return err
 			}

@@ -13,6 +13,8 @@ type metrics struct {
 	restarts           observe.Counter
 	panics             observe.Counter
 	messagesMissing    observe.Counter
+	messagesDamaged    observe.Counter
+	packetsArrived     observe.Counter
 	transactionSeconds observe.Histogram
 }
 
@@ -29,6 +31,8 @@ func newMetrics(r *observe.Registry, s *Storage) *metrics {
 		restarts:           r.Counter("vigil_storage_restarts_total", "Failures after which storage started again from its positions.").Counter,
 		panics:             r.Counter("vigil_storage_panics_total", "Panics survived while decoding.").Counter,
 		messagesMissing:    r.Counter("vigil_storage_missing_messages_total", "Messages that the journal lost before they were applied.").Counter,
+		messagesDamaged:    r.Counter("vigil_storage_damaged_messages_total", "Messages of the journal that could not be read.").Counter,
+		packetsArrived:     r.Counter("vigil_storage_arrived_packets_total", "Packets counted although they had been given up before.").Counter,
 		transactionSeconds: r.Histogram("vigil_storage_transaction_seconds", "Duration of storing one batch.", nil).Histogram,
 	}
 }
@@ -36,7 +40,7 @@ func newMetrics(r *observe.Registry, s *Storage) *metrics {
 func (m *metrics) published(t *tally) {
 	m.packets.With("applied").Add(float64(t.applied))
 	m.packets.With("duplicate").Add(float64(t.duplicate))
-	m.packets.With("given_up").Add(float64(t.arrived))
+	m.packetsArrived.Add(float64(t.arrived))
 	m.packets.With("conflict").Add(float64(t.conflict))
 	m.packets.With("quarantined").Add(float64(t.quarantined))
 	m.rows.Add(float64(t.rows))

@@ -110,7 +110,7 @@ type Storage struct {
 
 	mu     sync.RWMutex
 	loaded bool                               // guarded by mu
-	ledger map[store.AgentEpoch]*fleet.SeqSet // what is on disk; sets are replaced, never changed; guarded by mu
+	ledger map[store.AgentEpoch]*fleet.Ledger // what is on disk; entries are replaced, never changed; guarded by mu
 
 	applied, duplicate, conflict, quarantined atomic.Int64
 	rows, transactions, newestMs, lag         atomic.Int64
@@ -140,7 +140,7 @@ func New(cfg config.Storage, deps Deps) (*Storage, error) {
 	}
 	s := &Storage{
 		cfg: cfg, deps: deps, log: deps.Log, codec: codec, ready: make(chan struct{}),
-		step: func(string) error { return nil }, backoff: firstBackoff, ledger: map[store.AgentEpoch]*fleet.SeqSet{},
+		step: func(string) error { return nil }, backoff: firstBackoff, ledger: map[store.AgentEpoch]*fleet.Ledger{},
 		dead: newDeadLetters(deps.Dir),
 	}
 	s.metrics = newMetrics(deps.Metrics, s)
@@ -190,16 +190,16 @@ func (s *Storage) Run(ctx context.Context) error {
 // Ready is closed when everything that was in the journal at the start is applied.
 func (s *Storage) Ready() <-chan struct{} { return s.ready }
 
-// Stored returns the packets of an agent and epoch that are on disk here; false when
-// storage has not started yet or never heard of them. The set is the caller's.
+// Stored returns the packets of an agent and epoch that are on disk here or given up;
+// false when storage has not started yet or never heard of them. The set is the caller's.
 func (s *Storage) Stored(agent string, epoch uint64) (*fleet.SeqSet, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	set, found := s.ledger[store.AgentEpoch{Agent: agent, Epoch: epoch}]
+	ledger, found := s.ledger[store.AgentEpoch{Agent: agent, Epoch: epoch}]
 	if !found || !s.loaded {
 		return nil, false
 	}
-	return set.Clone(), true
+	return ledger.Settled().Clone(), true
 }
 
 // Stats returns counters.

@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"vigil/config"
@@ -242,13 +244,13 @@ func TestWhatCannotBeCountedIsTold(t *testing.T) {
 	future.Snapshots[0].AtMs += (25 * time.Hour).Milliseconds()
 	late := entryOf(t, future)
 	late.ReceivedMs = start.UnixMilli()
-	merged := entryOf(t, makePacket("a", 1, 4, 6)) // 4 is given up, so a part of it is there
+	merged := entryOf(t, makePacket("b", 1, 1, 3)) // 2 is counted, so a part of it is there
 	gapped := entryOf(t, makePacket("a", 1, 9, 9, fleet.Gap{FirstSeq: 5, LastSeq: 8, Reason: "spool_full"}, fleet.Gap{FirstSeq: 1, LastSeq: 1 << 60, Reason: "lie"}))
 	j.append("shard-0", good, damaged, other)
-	j.append("shard-0", late, merged)
+	j.append("shard-0", late, entryOf(t, makePacket("b", 1, 2, 2)), merged)
 	j.append("shard-0", gapped)
 	b.settle()
-	if s := b.storage.Stats(); s.PacketsApplied != 2 || s.PacketsQuarantined != 3 || s.PacketsConflict != 1 {
+	if s := b.storage.Stats(); s.PacketsApplied != 3 || s.PacketsQuarantined != 3 || s.PacketsConflict != 1 {
 		t.Fatalf("stats %+v", s)
 	}
 	if set, _ := b.storage.Stored("a", 1); set.High() != 9 || len(set.Ahead()) != 0 {
@@ -360,22 +362,43 @@ func (f *failingStore) Reopen(ctx context.Context) error {
 	return f.DB.Reopen(ctx)
 }
 
-// TestExactlyOnce lets agents send single and merged packets, in any order, again and again,
-// over several shards, while transactions fail with and without being stored and storage is
-// stopped and started: what is counted is what was made.
+// TestExactlyOnce lets agents send single and merged packets and give packets up, those
+// that arrive too, in any order, again and again, over several shards, while transactions
+// fail with and without being stored and storage is stopped and started: what is counted
+// is what was made, and a gap is shown for what was given up and never came, and for
+// nothing else.
 func TestExactlyOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		j := newMemoryJournal(rapid.IntRange(1, 3).Draw(rt, "shards"))
-		disk := &memoryStore{ledger: map[store.AgentEpoch]*fleet.SeqSet{}, positions: map[string]uint64{}, bytes: map[string]int64{}}
+		disk := newMemoryStore()
 		disk.faults = rapid.SliceOfN(rapid.IntRange(0, 5), 0, 20).Draw(rt, "faults")
 		want := map[string]int64{}
+		givenUp, came := map[sequenced]bool{}, map[sequenced]bool{}
 		var sends []journal.Entry
 		for _, agent := range []string{"a", "b"} {
 			for seq := uint64(1); seq <= uint64(rapid.IntRange(1, 12).Draw(rt, "packets")); {
 				last := seq + uint64(max(rapid.IntRange(-4, 3).Draw(rt, "merged"), 0))
-				e := entryOf(t, makePacket(agent, 7, seq, last))
+				var gaps []fleet.Gap
+				if seq > 1 && rapid.Bool().Draw(rt, "gives up") {
+					first := rapid.Uint64Range(1, seq-1).Draw(rt, "first")
+					gap := fleet.Gap{FirstSeq: first, LastSeq: rapid.Uint64Range(first, seq-1).Draw(rt, "last"), Reason: "spool_full"}
+					gaps = append(gaps, gap)
+					for n := gap.FirstSeq; n <= gap.LastSeq; n++ {
+						givenUp[sequenced{agent, n}] = true
+					}
+				}
+				e := entryOf(t, makePacket(agent, 7, seq, last, gaps...))
+				if seq > 1 && rapid.IntRange(0, 3).Draw(rt, "lost") == 0 {
+					if len(gaps) == 0 { // or nobody would say that those before are lost
+						seq = last + 1
+						continue
+					}
+				}
 				want["server-of-"+agent] += 2 * bytesOf(seq, last)
+				for n := seq; n <= last; n++ {
+					came[sequenced{agent, n}] = true
+				}
 				for range rapid.IntRange(1, 3).Draw(rt, "copies") {
 					sends = append(sends, e)
 				}
@@ -407,17 +430,49 @@ func TestExactlyOnce(t *testing.T) {
 		if diff := cmp.Diff(want, disk.bytes); diff != "" {
 			rt.Fatalf("bytes (-made +counted):\n%s", diff)
 		}
+		maps.DeleteFunc(givenUp, func(s sequenced, _ bool) bool { return came[s] })
+		if diff := cmp.Diff(givenUp, disk.shownGaps(), cmpopts.EquateComparable(sequenced{})); diff != "" {
+			rt.Fatalf("gaps (-lost +shown):\n%s", diff)
+		}
 	})
 }
 
 // A memoryStore is a store whose transactions are copies of maps. The numbers in faults
 // decide the fate of its transactions: 0 fails and stores nothing, 1 stores and fails.
 type memoryStore struct {
-	ledger    map[store.AgentEpoch]*fleet.SeqSet
+	ledger    map[store.AgentEpoch]*fleet.Ledger
 	positions map[string]uint64
 	bytes     map[string]int64
+	gaps      []fleet.Gap // with the agent as the reason
+	arrived   []store.Arrived
 	faults    []int
 	broken    bool
+}
+
+func newMemoryStore() *memoryStore {
+	return &memoryStore{ledger: map[store.AgentEpoch]*fleet.Ledger{}, positions: map[string]uint64{}, bytes: map[string]int64{}}
+}
+
+// sequenced is one number of an agent.
+type sequenced struct {
+	agent string
+	seq   uint64
+}
+
+// shownGaps are the numbers that a page shows as lost.
+func (m *memoryStore) shownGaps() map[sequenced]bool {
+	shown := map[sequenced]bool{}
+	for _, g := range m.gaps {
+		for n := g.FirstSeq; n <= g.LastSeq; n++ {
+			shown[sequenced{g.Reason, n}] = true
+		}
+	}
+	for _, r := range m.arrived {
+		for n := r.First; n <= r.Last; n++ {
+			delete(shown, sequenced{r.Agent, n})
+		}
+	}
+	return shown
 }
 
 func (m *memoryStore) Apply(_ context.Context, b *store.Batch) error {
@@ -437,6 +492,10 @@ func (m *memoryStore) Apply(_ context.Context, b *store.Batch) error {
 	for _, p := range b.Positions {
 		m.positions[p.Shard] = p.Seq
 	}
+	for _, g := range b.Gaps {
+		m.gaps = append(m.gaps, fleet.Gap{FirstSeq: g.FirstSeq, LastSeq: g.LastSeq, Reason: g.Agent})
+	}
+	m.arrived = append(m.arrived, b.Arrived...)
 	for _, p := range b.Packets {
 		for _, s := range p.Snapshots {
 			m.bytes[s.Server.Key] += s.Totals.BytesIn.Or(0)
@@ -456,8 +515,8 @@ func (m *memoryStore) Positions(context.Context) ([]store.Position, error) {
 	return list, nil
 }
 
-func (m *memoryStore) Ledger(context.Context) (map[store.AgentEpoch]*fleet.SeqSet, error) {
-	ledger := map[store.AgentEpoch]*fleet.SeqSet{}
+func (m *memoryStore) Ledger(context.Context) (map[store.AgentEpoch]*fleet.Ledger, error) {
+	ledger := map[store.AgentEpoch]*fleet.Ledger{}
 	for key, set := range m.ledger {
 		ledger[key] = set.Clone()
 	}

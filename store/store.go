@@ -28,8 +28,16 @@ type Batch struct {
 	Packets   []*fleet.Packet              // each one counted for the first time; the caller has checked
 	Received  []time.Time                  // when ingest took each packet
 	Positions []Position                   // after the batch
-	Ledger    map[AgentEpoch]*fleet.SeqSet // complete new state of every agent and epoch the batch touched
-	Gaps      []ReceivedGap                // packets that the service itself gave up
+	Ledger    map[AgentEpoch]*fleet.Ledger // complete new state of every agent and epoch the batch touched
+	Gaps      []ReceivedGap                // packets that were given up: all new gaps, those that the batch's packets name are not looked at
+	Arrived   []Arrived                    // packets of the batch that had been given up: their gaps are none any more
+}
+
+// Arrived names numbers of given-up packets that are counted after all.
+type Arrived struct {
+	AgentEpoch
+	fleet.SeqRange
+	Received time.Time
 }
 
 // ReceivedGap is a gap and when it became known.
@@ -48,7 +56,7 @@ type Writer interface {
 	// Positions returns the applied position of every shard ever applied.
 	Positions(ctx context.Context) ([]Position, error)
 	// Ledger returns the dedup state of every agent and epoch.
-	Ledger(ctx context.Context) (map[AgentEpoch]*fleet.SeqSet, error)
+	Ledger(ctx context.Context) (map[AgentEpoch]*fleet.Ledger, error)
 	// Maintain does what is due at the given time: seal hot rows into Parquet
 	// with their rollups, merge small files, delete what is over its retention. It may be
 	// called concurrently with Apply and returns when nothing more is due.
@@ -125,7 +133,8 @@ type Reader interface {
 	StreamTraffic(ctx context.Context, w Window) (map[string]Traffic, error)
 	// PacketRows lists stored packets, for proofs.
 	PacketRows(ctx context.Context, w Window) ([]PacketRow, error)
-	// Gaps lists what agents gave up, newest first.
+	// Gaps lists what agents and the service gave up and what has not arrived after all,
+	// newest first.
 	Gaps(ctx context.Context, w Window) ([]AgentGap, error)
 	// Recent returns snapshots that rebuild the live view: for every server the newest
 	// one since the given time, with the newest sample of every stream in it.

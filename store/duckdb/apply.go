@@ -195,10 +195,8 @@ func (a *applying) fill(b *store.Batch) error {
 			return err
 		}
 	}
-	for _, g := range b.Gaps {
-		if err := a.gap(g.AgentGap, g.Received.UnixMilli()); err != nil {
-			return err
-		}
+	if err := a.gaps(b); err != nil {
+		return err
 	}
 	if err := a.names(b); err != nil {
 		return err
@@ -223,12 +221,14 @@ func (a *applying) state(b *store.Batch) error {
 	if app, err = a.to("ledger", ledgerColumns); err != nil {
 		return err
 	}
-	for key, set := range b.Ledger {
+	for key, ledger := range b.Ledger {
 		app.i64(0, a.batch)
 		app.text(1, key.Agent)
 		app.u64(2, key.Epoch)
-		app.u64(3, set.High())
-		app.blob(4, encodeAhead(set))
+		settled, givenUp := ledger.Settled(), ledger.GivenUp()
+		app.u64(3, settled.High())
+		app.blob(4, encodeRanges(settled.High(), settled.Ahead()))
+		app.blob(5, encodeRanges(0, givenUp.Ranges()))
 		if err := app.next(); err != nil {
 			return err
 		}
@@ -310,18 +310,26 @@ func (a *applying) packet(p *fleet.Packet, receivedMs int64) error {
 	app.i64(5, receivedMs)
 	app.int(6, in)
 	app.int(7, out)
-	if err := app.next(); err != nil {
-		return err
+	return app.next()
+}
+
+// gaps writes what was given up, and what arrived after it had been given up.
+func (a *applying) gaps(b *store.Batch) error {
+	for _, g := range b.Gaps {
+		if err := a.gap(g.AgentGap, g.Received.UnixMilli(), false); err != nil {
+			return err
+		}
 	}
-	for _, g := range p.Gaps {
-		if err := a.gap(store.AgentGap{Agent: p.ID.Agent, Epoch: p.ID.Epoch, Gap: g}, receivedMs); err != nil {
+	for _, r := range b.Arrived {
+		gap := fleet.Gap{FirstSeq: r.First, LastSeq: r.Last}
+		if err := a.gap(store.AgentGap{Agent: r.Agent, Epoch: r.Epoch, Gap: gap}, r.Received.UnixMilli(), true); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *applying) gap(g store.AgentGap, receivedMs int64) error {
+func (a *applying) gap(g store.AgentGap, receivedMs int64, withdrawn bool) error {
 	app, err := a.to("agent_gap", gapColumns)
 	if err != nil {
 		return err
@@ -334,15 +342,15 @@ func (a *applying) gap(g store.AgentGap, receivedMs int64) error {
 	app.int(5, g.ToMs)
 	app.text(6, g.Reason)
 	app.i64(7, receivedMs)
+	app.bool(8, withdrawn)
 	return app.next()
 }
 
-// encodeAhead packs the ranges above the high-water mark: for each one the distance of
-// its first number from the last one before it, and its length.
-func encodeAhead(set *fleet.SeqSet) []byte {
+// encodeRanges packs sorted ranges: for each one the distance of its first number from
+// the last one before it, and its length.
+func encodeRanges(last uint64, ranges []fleet.SeqRange) []byte {
 	var buf []byte
-	last := set.High()
-	for _, r := range set.Ahead() {
+	for _, r := range ranges {
 		buf = binary.AppendUvarint(buf, r.First-last)
 		buf = binary.AppendUvarint(buf, r.Last-r.First+1)
 		last = r.Last
@@ -350,7 +358,8 @@ func encodeAhead(set *fleet.SeqSet) []byte {
 	return buf
 }
 
-func decodeAhead(high uint64, buf []byte) (*fleet.SeqSet, error) {
+// decodeRanges is the set of 1 to high and the packed ranges behind it.
+func decodeRanges(high uint64, buf []byte) (*fleet.SeqSet, error) {
 	var ahead []fleet.SeqRange
 	last := high
 	for len(buf) > 0 {

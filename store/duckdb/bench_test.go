@@ -36,7 +36,7 @@ func BenchmarkApply(b *testing.B) {
 		for n := range rounds {
 			whole := w.round(b, n)
 			for i := 0; i < len(whole.Packets); i += 30 {
-				batch := &store.Batch{Packets: whole.Packets[i : i+30], Received: whole.Received[i : i+30], Positions: whole.Positions, Ledger: map[store.AgentEpoch]*fleet.SeqSet{}}
+				batch := &store.Batch{Packets: whole.Packets[i : i+30], Received: whole.Received[i : i+30], Positions: whole.Positions, Ledger: map[store.AgentEpoch]*fleet.Ledger{}}
 				for _, p := range batch.Packets {
 					key := store.AgentEpoch{Agent: p.ID.Agent, Epoch: p.ID.Epoch}
 					batch.Ledger[key] = whole.Ledger[key]

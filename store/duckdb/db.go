@@ -25,7 +25,7 @@ import (
 
 const (
 	// layoutVersion is the version of schema.sql. A store with another one is not opened.
-	layoutVersion = 1
+	layoutVersion = 2
 	databaseFile  = "vigil.duckdb"
 	parquetDir    = "parquet"
 	temporaryDir  = "tmp"

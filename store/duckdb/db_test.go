@@ -95,8 +95,8 @@ func checkWorld(t *testing.T, db *DB, w *world) {
 	if diff := cmp.Diff(w.position, positions); diff != "" {
 		t.Fatalf("positions (-want +got):\n%s", diff)
 	}
-	ledger := must[map[store.AgentEpoch]*fleet.SeqSet](t)(db.Ledger(ctx))
-	if diff := cmp.Diff(w.ledger, ledger, cmp.AllowUnexported(fleet.SeqSet{})); diff != "" {
+	ledger := must[map[store.AgentEpoch]*fleet.Ledger](t)(db.Ledger(ctx))
+	if diff := cmp.Diff(w.ledger, ledger, cmp.AllowUnexported(fleet.SeqSet{}, fleet.Ledger{})); diff != "" {
 		t.Fatalf("ledger (-want +got):\n%s", diff)
 	}
 	if bad := must[[]error](t)(db.Check(ctx)); len(bad) > 0 {

@@ -193,10 +193,10 @@ var (
 		{"conn_limit", typeI64}, {"detail", typeBlob},
 	}
 	positionColumns = []column{{"batch", typeI64}, {"shard", typeText}, {"seq", typeU64}}
-	ledgerColumns   = []column{{"batch", typeI64}, {"agent", typeBlob}, {"epoch", typeU64}, {"high", typeU64}, {"ahead", typeBlob}}
+	ledgerColumns   = []column{{"batch", typeI64}, {"agent", typeBlob}, {"epoch", typeU64}, {"high", typeU64}, {"ahead", typeBlob}, {"given_up", typeBlob}}
 	gapColumns      = []column{
 		{"agent", typeBlob}, {"epoch", typeU64}, {"first_seq", typeU64}, {"last_seq", typeU64},
-		{"from_ms", typeI64}, {"to_ms", typeI64}, {"reason", typeBlob}, {"received_ms", typeI64},
+		{"from_ms", typeI64}, {"to_ms", typeI64}, {"reason", typeBlob}, {"received_ms", typeI64}, {"withdrawn", typeBool},
 	}
 )
 

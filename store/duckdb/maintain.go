@@ -241,7 +241,9 @@ func (db *DB) prune(ctx context.Context, now time.Time) error {
 		"DELETE FROM ledger AS l WHERE batch < (SELECT max(batch) FROM ledger AS n WHERE n.agent = l.agent AND n.epoch = l.epoch)",
 		fmt.Sprintf("DELETE FROM stream_info AS i WHERE ts_ms < %d AND ts_ms < (SELECT max(ts_ms) FROM stream_info AS n WHERE n.stream_id = i.stream_id)", infoBefore),
 		fmt.Sprintf("DELETE FROM server_info AS i WHERE ts_ms < %d AND ts_ms < (SELECT max(ts_ms) FROM server_info AS n WHERE n.server_id = i.server_id)", infoBefore),
-		fmt.Sprintf("DELETE FROM agent_gap WHERE received_ms < %d", gapBefore),
+		fmt.Sprintf("DELETE FROM agent_gap WHERE NOT withdrawn AND received_ms < %d", gapBefore),
+		// What arrived after all is remembered for as long as there is a gap that it may be a part of.
+		"DELETE FROM agent_gap AS w WHERE withdrawn AND NOT EXISTS (FROM agent_gap AS g WHERE NOT g.withdrawn AND g.agent = w.agent AND g.epoch = w.epoch)",
 	} {
 		if _, err := db.sql.ExecContext(ctx, statement); err != nil {
 			return errors.Join(fmt.Errorf("prune: %w", err), ctx.Err())

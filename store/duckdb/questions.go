@@ -158,64 +158,6 @@ func (db *DB) PacketRows(ctx context.Context, w store.Window) ([]store.PacketRow
 	return list, err
 }
 
-// Gaps lists what agents gave up: gaps whose time touches the window, and those of
-// unknown time that were reported in it. See store.Reader.
-func (db *DB) Gaps(ctx context.Context, w store.Window) ([]store.AgentGap, error) {
-	from, to := w.From.UnixMilli(), w.To.UnixMilli()
-	var list []store.AgentGap
-	err := db.read(ctx, "gaps", func(r *reading) error {
-		return r.query(fmt.Sprintf(`SELECT agent, epoch, first_seq, last_seq, from_ms, to_ms, reason FROM agent_gap
-			WHERE coalesce(from_ms, to_ms, received_ms) < %d AND coalesce(to_ms, from_ms, received_ms) >= %d
-			ORDER BY coalesce(to_ms, from_ms, received_ms) DESC, agent, epoch, first_seq DESC LIMIT %d`, to, from, maxListed), func(rows *sql.Rows) error {
-			var g store.AgentGap
-			var agent, reason []byte
-			var fromMs, toMs sql.NullInt64
-			if err := rows.Scan(&agent, &g.Epoch, &g.FirstSeq, &g.LastSeq, &fromMs, &toMs, &reason); err != nil {
-				return err
-			}
-			g.Agent, g.Reason, g.FromMs, g.ToMs = string(agent), string(reason), nullable(fromMs), nullable(toMs)
-			list = append(list, g)
-			return nil
-		})
-	})
-	return list, err
-}
-
-// Positions returns the applied position of every shard. See store.Writer.
-func (db *DB) Positions(ctx context.Context) ([]store.Position, error) {
-	var list []store.Position
-	err := db.read(ctx, "positions", func(r *reading) error {
-		return r.query("SELECT shard, arg_max(seq, batch) FROM journal_position GROUP BY shard ORDER BY shard", func(rows *sql.Rows) error {
-			var p store.Position
-			err := rows.Scan(&p.Shard, &p.Seq)
-			list = append(list, p)
-			return err
-		})
-	})
-	return list, err
-}
-
-// Ledger returns which packets are counted. See store.Writer.
-func (db *DB) Ledger(ctx context.Context) (map[store.AgentEpoch]*fleet.SeqSet, error) {
-	ledger := map[store.AgentEpoch]*fleet.SeqSet{}
-	err := db.read(ctx, "ledger", func(r *reading) error {
-		return r.query("SELECT agent, epoch, arg_max(high, batch), arg_max(ahead, batch) FROM ledger GROUP BY agent, epoch", func(rows *sql.Rows) error {
-			var agent, ahead []byte
-			var epoch, high uint64
-			if err := rows.Scan(&agent, &epoch, &high, &ahead); err != nil {
-				return err
-			}
-			set, err := decodeAhead(high, ahead)
-			if err != nil {
-				return fmt.Errorf("%w: agent %q: %w", ErrDamaged, agent, err)
-			}
-			ledger[store.AgentEpoch{Agent: string(agent), Epoch: epoch}] = set
-			return nil
-		})
-	})
-	return ledger, err
-}
-
 // Stats describes the store. See store.Reader.
 func (db *DB) Stats(ctx context.Context) (store.Stats, error) {
 	var s store.Stats

@@ -71,8 +71,11 @@ CREATE TABLE ledger (
     agent BLOB NOT NULL,
     epoch UBIGINT NOT NULL,
     high  UBIGINT NOT NULL,
-    ahead BLOB NOT NULL -- pairs of unsigned varints: distance from the last one, length
+    ahead BLOB NOT NULL, -- pairs of unsigned varints: distance from the last one, length
+    given_up BLOB NOT NULL -- of those the ones that were given up, as pairs from 0 on
 );
+-- Packets that were given up. A row that is withdrawn says that these numbers arrived after
+-- all; it counts against every other row of its agent and epoch.
 CREATE TABLE agent_gap (
     agent       BLOB NOT NULL,
     epoch       UBIGINT NOT NULL,
@@ -81,7 +84,8 @@ CREATE TABLE agent_gap (
     from_ms     BIGINT,
     to_ms       BIGINT,
     reason      BLOB NOT NULL,
-    received_ms BIGINT NOT NULL
+    received_ms BIGINT NOT NULL,
+    withdrawn   BOOLEAN NOT NULL
 );
 
 -- The Parquet files that are part of the store. A file without a row is rubbish.

@@ -21,7 +21,7 @@ type world struct {
 	interval time.Duration
 	seq      map[string]uint64
 	position map[string]uint64
-	ledger   map[store.AgentEpoch]*fleet.SeqSet
+	ledger   map[store.AgentEpoch]*fleet.Ledger
 	packets  []*fleet.Packet
 	received []time.Time
 }
@@ -32,7 +32,7 @@ func newWorld(seed uint64, servers, streams int) *world {
 	return &world{
 		rng: rand.New(rand.NewPCG(seed, 1)), servers: servers, streams: streams,
 		start: time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC), interval: 10 * time.Second,
-		seq: map[string]uint64{}, position: map[string]uint64{}, ledger: map[store.AgentEpoch]*fleet.SeqSet{},
+		seq: map[string]uint64{}, position: map[string]uint64{}, ledger: map[store.AgentEpoch]*fleet.Ledger{},
 	}
 }
 
@@ -83,15 +83,15 @@ func (w *world) packet(server int, at time.Time, interval time.Duration) *fleet.
 // batch makes a batch of packets and brings positions and ledger forward.
 func (w *world) batch(tb testing.TB, packets ...*fleet.Packet) *store.Batch {
 	tb.Helper()
-	b := &store.Batch{Packets: packets, Ledger: map[store.AgentEpoch]*fleet.SeqSet{}}
+	b := &store.Batch{Packets: packets, Ledger: map[store.AgentEpoch]*fleet.Ledger{}}
 	for _, p := range packets {
 		key := store.AgentEpoch{Agent: p.ID.Agent, Epoch: p.ID.Epoch}
 		set := w.ledger[key]
 		if set == nil {
-			set = &fleet.SeqSet{}
+			set = &fleet.Ledger{}
 			w.ledger[key] = set
 		}
-		if added, err := set.Add(fleet.SeqRange{First: p.FirstSeq, Last: p.ID.Seq}); err != nil || !added {
+		if added, err := set.Count(fleet.SeqRange{First: p.FirstSeq, Last: p.ID.Seq}); err != nil || !added {
 			tb.Fatalf("packet %v: added %v, %v", p.ID, added, err)
 		}
 		b.Ledger[key] = set.Clone()
