@@ -39,15 +39,12 @@ var layers = map[string]int{
 // the packages in mayUseSupport import them; what they import themselves is free, as
 // long as it is not above the package they support.
 var support = map[string]int{
-	"bus/bustest":           2,
-	"durable/durabletest":   1,
-	"failover/failovertest": 2,
-	"media/mediatest":       2,
-	"media/mediatest/real":  2,
-	"panel/paneltest":       6,
-	"report/reporttest":     4,
-	"store/storetest":       3,
-	"wire/wiretest":         2,
+	"command/commandtest":  1,
+	"durable/durabletest":  1,
+	"media/mediatest":      2,
+	"media/mediatest/real": 2,
+	"panel/paneltest":      6,
+	"report/reporttest":    4,
 }
 
 // mayUseSupport are programs that simulate a fleet.
@@ -66,11 +63,9 @@ var doors = []struct {
 	{"github.com/BurntSushi/toml", []string{"config"}, "config reports every mistake in its own words"},
 	{"google.golang.org/protobuf", []string{"wire", "wire/wirepb"}, "wire is the only one that knows bytes of packets"},
 	{"github.com/klauspost/compress", []string{"wire"}, "wire is the only one that knows bytes of packets"},
-	{"github.com/miekg/dns", []string{"failover"}, "only failover asks name servers itself"},
 	{"golang.org/x/crypto", []string{"auth"}, "argon2id for passwords"},
-	{"golang.org/x/net", []string{"failover", "media"}, "what net/http does not offer"},
 	{"golang.org/x/sync", []string{"*"}, "part of Go in all but name"},
-	{"golang.org/x/sys", []string{"bus", "durable", "node", "lab", "bench", "media/mediatest/real"}, "system calls that the standard library does not have"},
+	{"golang.org/x/sys", []string{"bus", "durable", "lab", "node"}, "system calls that the standard library does not have"},
 	{"github.com/google/go-cmp", []string{"test"}, "tests compare values"},
 	{"pgregory.net/rapid", []string{"test"}, "tests of properties"},
 	{"github.com/rogpeppe/go-internal", []string{"test"}, "tests of commands"},
@@ -106,11 +101,10 @@ func TestPackagesAreInLayers(t *testing.T) {
 
 func checkLayer(t *testing.T, from string, layer int, isSupport bool, target string) {
 	t.Helper()
-	if limit, ok := support[target]; ok {
+	if _, ok := support[target]; ok {
 		if !isSupport && !slices.Contains(mayUseSupport, from) {
 			t.Errorf("%s imports %s, which is for tests", from, target)
 		}
-		_ = limit
 		return
 	}
 	if isSupport {
@@ -124,6 +118,42 @@ func checkLayer(t *testing.T, from string, layer int, isSupport bool, target str
 	}
 	if layers[target] >= layer {
 		t.Errorf("%s (layer %d) imports %s (layer %d); only lower layers may be imported", from, layer, target, layers[target])
+	}
+}
+
+// TestListsAreOfWhatIsThere keeps the lists above from outliving what they speak of.
+func TestListsAreOfWhatIsThere(t *testing.T) {
+	t.Parallel()
+	there := map[string]bool{}
+	imported := map[string]bool{} // by a prefix of a module, or a package and such a prefix
+	for _, p := range repo(t).packages {
+		there[p.path] = true
+		for _, f := range p.files {
+			for _, to := range f.imports {
+				for _, d := range doors {
+					if strings.HasPrefix(to, d.module) {
+						imported[d.module], imported[p.path+" "+d.module] = true, true
+					}
+				}
+			}
+		}
+	}
+	for _, list := range []map[string]int{layers, support} {
+		for name := range list {
+			if !there[name] {
+				t.Errorf("%s has a layer, and there is no such package", name)
+			}
+		}
+	}
+	for _, d := range doors {
+		if !imported[d.module] {
+			t.Errorf("%s has a door, and nobody imports it", d.module)
+		}
+		for _, p := range d.packages {
+			if p != "*" && p != "test" && !imported[p+" "+d.module] {
+				t.Errorf("%s may import %s, and does not", p, d.module)
+			}
+		}
 	}
 }
 

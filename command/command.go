@@ -287,6 +287,16 @@ func Version() string {
 	return fmt.Sprintf("%s (%s%s)", version, commit, changed)
 }
 
+// PrintVersion is the command that prints the program's name and Version.
+func PrintVersion(c *Call) error {
+	c.Help = "print the version and the commit it was built from"
+	if err := c.ParseNone(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(c.Stdout, c.program, Version())
+	return err
+}
+
 // List is a flag that may be given several times.
 type List []string
 

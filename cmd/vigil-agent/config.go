@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"io"
 	"os"
 
 	"vigil/command"
@@ -11,6 +9,10 @@ import (
 
 // usualConfig is read when -config is not given.
 const usualConfig = "/etc/vigil-agent/agent.toml"
+
+// checkHelp says how far config check goes.
+const checkHelp = `It reads the file, the environment and the flags as run does, and asks nobody. To ask
+the media servers and the service, too, use check.`
 
 // settings are the flags of every command that reads the configuration.
 type settings struct {
@@ -38,56 +40,11 @@ func (s *settings) load() (*config.Agent, *config.Values, error) {
 	return config.LoadAgent(src)
 }
 
-func configExample(c *command.Call) error {
-	c.Help = `print a configuration file with every key
-
-The file shows the default of every key and says what it means.`
-	if err := c.ParseNone(); err != nil {
-		return err
-	}
-	_, err := io.WriteString(c.Stdout, config.ExampleAgent())
-	return err
-}
-
-func configCheck(c *command.Call) error {
-	c.Params = "[flags]"
-	c.Help = `say everything that is wrong with the configuration
-
-It reads the file, the environment and the flags as run does, and asks nobody. To ask
-the media servers and the service, too, use check.`
+// values reads the configuration for the commands that only show it.
+func values(c *command.Call) func() (command.Values, error) {
 	s := settingsOf(c)
-	if err := c.ParseNone(); err != nil {
-		return err
+	return func() (command.Values, error) {
+		_, values, err := s.load()
+		return values, err
 	}
-	if _, _, err := s.load(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintln(c.Stdout, "the configuration is good")
-	return err
-}
-
-func configShow(c *command.Call) error {
-	c.Params = "[flags]"
-	c.Help = `print every value and where it came from
-
-The output is a configuration file itself. It holds no secrets, only the names of files
-that hold them.`
-	s := settingsOf(c)
-	if err := c.ParseNone(); err != nil {
-		return err
-	}
-	_, values, err := s.load()
-	if err != nil {
-		return err
-	}
-	return values.Show(c.Stdout)
-}
-
-func version(c *command.Call) error {
-	c.Help = "print the version and the commit it was built from"
-	if err := c.ParseNone(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintln(c.Stdout, "vigil-agent", command.Version())
-	return err
 }

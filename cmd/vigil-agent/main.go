@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"vigil/command"
+	"vigil/config"
 )
 
 func main() {
@@ -24,10 +25,10 @@ func program() *command.Program {
 			{Name: "spool stats", Run: spoolStats},
 			{Name: "spool check", Run: spoolCheck},
 			{Name: "spool repair", Run: spoolRepair},
-			{Name: "config example", Run: configExample},
-			{Name: "config check", Run: configCheck},
-			{Name: "config show", Run: configShow},
-			{Name: "version", Run: version},
+			{Name: "config example", Run: command.ConfigExample(config.ExampleAgent())},
+			{Name: "config check", Run: command.ConfigCheck(values, checkHelp)},
+			{Name: "config show", Run: command.ConfigShow(values)},
+			{Name: "version", Run: command.PrintVersion},
 		},
 	}
 }

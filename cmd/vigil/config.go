@@ -13,6 +13,9 @@ import (
 // usualConfig is read when -config is not given.
 const usualConfig = "/etc/vigil/vigil.toml"
 
+// checkHelp says how far config check goes.
+const checkHelp = `It reads the file, the environment and the flags as run does, and starts nothing.`
+
 // settings are the flags of every command that reads the configuration.
 type settings struct {
 	call *command.Call
@@ -55,57 +58,13 @@ func (s *settings) self() (*config.Service, config.Node, error) {
 	return cfg, self, nil
 }
 
-func configExample(c *command.Call) error {
-	c.Help = `print a configuration file with every key
-
-The file shows the default of every key and says what it means.`
-	if err := c.ParseNone(); err != nil {
-		return err
-	}
-	_, err := io.WriteString(c.Stdout, config.ExampleService())
-	return err
-}
-
-func configCheck(c *command.Call) error {
-	c.Params = "[flags]"
-	c.Help = `say everything that is wrong with the configuration
-
-It reads the file, the environment and the flags as run does, and starts nothing.`
+// values reads the configuration for the commands that only show it.
+func values(c *command.Call) func() (command.Values, error) {
 	s := settingsOf(c)
-	if err := c.ParseNone(); err != nil {
-		return err
+	return func() (command.Values, error) {
+		_, values, err := s.load()
+		return values, err
 	}
-	if _, _, err := s.load(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintln(c.Stdout, "the configuration is good")
-	return err
-}
-
-func configShow(c *command.Call) error {
-	c.Params = "[flags]"
-	c.Help = `print every value and where it came from
-
-The output is a configuration file itself. It holds no secrets, only the names of files
-that hold them.`
-	s := settingsOf(c)
-	if err := c.ParseNone(); err != nil {
-		return err
-	}
-	_, values, err := s.load()
-	if err != nil {
-		return err
-	}
-	return values.Show(c.Stdout)
-}
-
-func version(c *command.Call) error {
-	c.Help = "print the version and the commit it was built from"
-	if err := c.ParseNone(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintln(c.Stdout, "vigil", command.Version())
-	return err
 }
 
 // readSecret reads a secret from a file; "-" means standard input.

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"vigil/command"
+	"vigil/config"
 )
 
 func main() {
@@ -23,14 +24,14 @@ func program() *command.Program {
 			{Name: "demo", Run: runDemo},
 			{Name: "init", Run: initDataDir},
 			{Name: "doctor", Run: doctor},
-			{Name: "config example", Run: configExample},
-			{Name: "config check", Run: configCheck},
-			{Name: "config show", Run: configShow},
+			{Name: "config example", Run: command.ConfigExample(config.ExampleService())},
+			{Name: "config check", Run: command.ConfigCheck(values, checkHelp)},
+			{Name: "config show", Run: command.ConfigShow(values)},
 			{Name: "password", Run: password},
 			{Name: "token add", Run: tokenAdd},
 			{Name: "token list", Run: tokenList},
 			{Name: "token remove", Run: tokenRemove},
-			{Name: "version", Run: version},
+			{Name: "version", Run: command.PrintVersion},
 		},
 	}
 }
