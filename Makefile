@@ -9,6 +9,8 @@ PARALLEL ?= 2
 TIMEOUT ?= 10m
 FUZZTIME ?= 30s
 BIN := bin
+# How often the lab kills, cuts the power of each pair of disks, and repeats other faults.
+LAB ?= LAB_ROUNDS=60 LAB_CUTS=30 LAB_CALLS=2
 
 .DEFAULT_GOAL := help
 .PHONY: help build agent test tools check fmt fuzz bench lab soak demo docs screenshots clean
@@ -43,14 +45,14 @@ fuzz: ## run every fuzz target for FUZZTIME (30s) each
 bench: ## measure against peers, side by side (minutes)
 	$(GO) run ./bench
 
-lab: ## the real programs as processes, broken in every way (minutes)
-	$(GO) test ./lab -count=1 -v -timeout 30m
+lab: ## the real programs as processes, broken in every way; writes the table of docs/reliability/report.md (needs root, minutes)
+	$(LAB) LAB_REPORT=docs/reliability/report.md $(GO) test ./lab -count=1 -v -timeout 2h
 
 SOAK ?= 7200
 soak: ## the lab again and again for SOAK seconds (7200)
 	@end=$$(( $$(date +%s) + $(SOAK) )); n=0; \
 	while [ $$(date +%s) -lt $$end ]; do n=$$((n+1)); echo "== round $$n"; \
-		$(GO) test ./lab -count=1 -timeout 30m; done; echo "$$n rounds"
+		LAB_ROUNDS=200 LAB_CUTS=100 LAB_CALLS=5 $(GO) test ./lab -count=1 -timeout 4h; done; echo "$$n rounds"
 
 demo: ## the whole service on this machine with a simulated fleet
 	$(GO) run ./cmd/vigil demo

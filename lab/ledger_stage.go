@@ -27,6 +27,7 @@ const (
 type StageOptions struct {
 	Agents   int
 	Streams  int // of each agent's media server
+	Swarm    int // senders of packets as fast as they are taken
 	Interval time.Duration
 	Seed     uint64
 	DataDir  string   // of the service; its own when empty
@@ -41,6 +42,7 @@ type Stage struct {
 	Agents   []*Agent
 	Recorder *Recorder
 	Farm     *mediatest.Farm
+	Swarm    *Swarm // nil when there is none
 }
 
 // NewStage starts everything and waits until every agent had a packet acknowledged.
@@ -80,6 +82,11 @@ func (l *Lab) NewStage(ctx context.Context, o StageOptions) (*Stage, error) {
 	}
 	if err := s.StartAgents(ctx, s.Agents); err != nil {
 		return nil, err
+	}
+	if o.Swarm > 0 {
+		if s.Swarm, err = s.NewSwarm(ctx, l, o.Swarm, o.Seed); err != nil {
+			return nil, err
+		}
 	}
 	return s, s.AwaitAcknowledged(ctx, time.Now())
 }
@@ -135,6 +142,11 @@ const (
 // compares all books. The service may be started again afterwards.
 func (s *Stage) Settle(ctx context.Context, pages Pages) (*Audit, error) {
 	s.Recorder.SetFault(nil)
+	if s.Swarm != nil {
+		if err := s.Swarm.Stop(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := together(s.Agents, func(a *Agent) error {
 		return errors.Join(a.AwaitDrained(ctx, drainTimeout), a.Stop())
 	}); err != nil {
@@ -265,10 +277,13 @@ func PlanBlows(seed uint64, n, agents int) []Blow {
 		if i%len(kinds) == 0 {
 			random.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
 		}
-		first := random.IntN(agents)
+		first, hold := random.IntN(agents), time.Second
+		if i >= len(kinds) && random.IntN(8) == 0 {
+			hold *= 12 // longer than any time-out of a request
+		}
 		blows[i] = Blow{
 			Kind: kinds[i%len(kinds)], Agents: [2]int{first, (first + 1 + random.IntN(agents-1)) % agents},
-			After: upTo(1500 * time.Millisecond), Hold: upTo(time.Second), Again: upTo(700 * time.Millisecond),
+			After: upTo(1500 * time.Millisecond), Hold: upTo(hold), Again: upTo(700 * time.Millisecond),
 		}
 	}
 	return blows

@@ -32,7 +32,7 @@ func TestLedgerBalancesWhateverIsKilled(t *testing.T) {
 	ctx, seed := t.Context(), seedOf(t)
 	rounds, agents := number(t, roundsVariable, short), number(t, agentsVariable, 50)
 	stage := must[*lab.Stage](t)(newLab(t).NewStage(ctx, lab.StageOptions{
-		Agents: agents, Streams: 3, Seed: seed,
+		Agents: agents, Streams: 3, Swarm: 4, Seed: seed,
 		// Rows become files while everything is being killed.
 		Set: []string{"storage.seal_every=10s"},
 	}))

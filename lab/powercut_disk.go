@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"vigil/durable"
 )
 
 const (
@@ -22,7 +24,8 @@ const (
 	noLogFlush = 2
 
 	diskBytes     = 512 << 20 // sparse; XFS wants 300 MiB
-	umountTimeout = 20 * time.Second
+	umountTimeout = 2 * time.Minute
+	haltTimeout   = 20 * time.Second
 	ownerFile     = "disks-of-pid"
 )
 
@@ -68,15 +71,25 @@ func (l *Lab) NewDisk(ctx context.Context, name, kind string) (*Disk, error) {
 }
 
 // mount attaches a loop device that goes away with the mount. A new device for every
-// mount also means that nothing of the old one's cache is left.
+// mount also means that nothing of the old one's cache is left. The mount is shared, so
+// that unmounting reaches the copies that new name spaces of other programs have.
 func (d *Disk) mount(ctx context.Context) error {
-	_, err := run(ctx, "mount", "-t", d.Kind, "-o", "loop", d.image, d.Mount)
-	return err
+	if _, err := run(ctx, "mount", "-t", d.Kind, "-o", "loop", d.image, d.Mount); err != nil {
+		return err
+	}
+	if err := unix.Mount("", d.Mount, "", unix.MS_SHARED, ""); err != nil {
+		return fmt.Errorf("share %s: %w", d.Mount, err)
+	}
+	return nil
 }
 
 // Cut stops the file system as a power cut does: nothing that was not synced gets to the
-// disk any more, and every system call on it fails. Who has files open goes on running;
-// kill them, then call Restore.
+// disk any more, and every system call on it that begins later fails.
+//
+// Unlike a power cut it lets programs live. A sync that is under way at that moment may
+// even return success although nothing was synced (ext4 and XFS of Linux 6.18 both do
+// that). So halt the programs that have files open before, with Halt, and either kill
+// them after, or thaw them to see what they say on a dead disk.
 func (d *Disk) Cut() error {
 	dir, err := os.Open(d.Mount)
 	if err != nil {
@@ -92,13 +105,43 @@ func (d *Disk) Cut() error {
 // Restore mounts the file system again, which makes it recover. Nobody may have files
 // open.
 func (d *Disk) Restore(ctx context.Context) error {
-	err := Await(ctx, umountTimeout, "nobody uses "+d.Mount, func(context.Context) error {
-		return unix.Unmount(d.Mount, 0)
+	return Await(ctx, umountTimeout, d.Mount+" is back", func(ctx context.Context) error {
+		if err := unix.Unmount(d.Mount, 0); err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: not mounted
+			return err
+		}
+		if err := d.mount(ctx); err != nil {
+			return err
+		}
+		// As long as somebody somewhere holds the old one, in a name space of its own, mounting
+		// gives that one back: dead, though parts of it can still be read from memory.
+		return durable.WriteFile(durable.OS(), filepath.Join(d.Mount, "probe"), []byte("alive"), 0o600)
 	})
-	if err != nil {
+}
+
+// Halt freezes a program and waits until none of its threads can do anything more: each
+// is stopped, or inside a system call on a disk and stopped when that ends. With settle
+// it waits until those have ended too.
+func (p *program) Halt(ctx context.Context, settle bool) error {
+	if err := p.Freeze(); err != nil {
 		return err
 	}
-	return d.mount(ctx)
+	return Await(ctx, haltTimeout, p.name+" stands still", func(context.Context) error {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.Process().PID()))
+		if err != nil {
+			return err
+		}
+		for _, file := range threads {
+			stat, err := os.ReadFile(file)
+			if err != nil {
+				continue // the thread has ended
+			}
+			_, rest, _ := strings.Cut(string(stat), ") ") // behind the name
+			if state := rest[:min(1, len(rest))]; state != "T" && (settle || state != "D") {
+				return fmt.Errorf("a thread is in state %q", state)
+			}
+		}
+		return nil
+	})
 }
 
 // Check looks at the file system with its own tool. It must be unmounted for that, and is
