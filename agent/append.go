@@ -15,6 +15,7 @@ import (
 func (a *Agent) append(p *fleet.Packet) {
 	a.appending.Lock()
 	defer a.appending.Unlock()
+	a.metrics.health(a.deps.Health) // once per interval, whatever becomes of the packet
 	if a.unsaved != nil {
 		p = a.joinUnsaved(p)
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"vigil/fleet"
+	"vigil/health"
 	"vigil/observe"
 )
 
@@ -13,6 +14,7 @@ type metrics struct {
 	pollSeconds                     *observe.GaugeVec
 	unknownFields                   *observe.GaugeVec
 	spoolShare, backlog             observe.Gauge
+	conditions                      *observe.GaugeVec
 }
 
 func newMetrics(r *observe.Registry) *metrics {
@@ -27,10 +29,17 @@ func newMetrics(r *observe.Registry) *metrics {
 			"Elements of the last poll that the collector does not know: the server may be newer than the collector.", "server"),
 		spoolShare: r.Gauge("vigil_agent_spool_used_ratio", "Part of the disk queue that waiting packets take.").With(),
 		backlog:    r.Gauge("vigil_agent_backlog_packets", "Records in the disk queue that wait.").With(),
+		conditions: r.Gauge("vigil_agent_conditions", "Conditions that are shown now, by severity.", "severity"),
 	}
 }
 
 func (m *metrics) request(category string) { m.requests.With(category).Inc() }
+
+func (m *metrics) health(r *health.Registry) {
+	for _, severity := range health.Severities() {
+		m.conditions.With(severity.String()).Set(float64(r.Count(severity)))
+	}
+}
 
 func (m *metrics) poll(server string, s *fleet.Snapshot) {
 	m.polls.With(server, s.Status.String()).Inc()

@@ -135,6 +135,20 @@ func (r *Registry) List() []Condition {
 	return list
 }
 
+// Severities are all severities, from harmless to worst.
+func Severities() []Severity { return []Severity{Info, Warning, Error} }
+
+// Count returns how many conditions of a severity are shown now, for a metric.
+func (r *Registry) Count(s Severity) int {
+	n := 0
+	for _, c := range r.List() {
+		if c.Shown && c.Severity == s {
+			n++
+		}
+	}
+	return n
+}
+
 // Ready reports whether traffic may come: no condition blocks it.
 func (r *Registry) Ready() bool {
 	if r == nil {

@@ -27,6 +27,9 @@ func TestConditions(t *testing.T) {
 	if r.Ready() {
 		t.Error("ready although a condition blocks it")
 	}
+	if n := r.Count(Warning); n != 0 {
+		t.Errorf("Count(Warning) = %d before it has lasted for After, want 0", n)
+	}
 	list := r.List()
 	if len(list) != 2 || list[0].Code != "down" || list[1].Code != "slow" {
 		t.Fatalf("list = %+v, want down before slow", list)
@@ -35,8 +38,8 @@ func TestConditions(t *testing.T) {
 		t.Errorf("list = %+v, want slow renewed, with its first time, and not shown yet", list)
 	}
 	c.now = c.now.Add(30 * time.Second)
-	if !r.List()[1].Shown {
-		t.Error("a condition that lasted for After is not shown")
+	if !r.List()[1].Shown || r.Count(Warning) != 1 || r.Count(Error) != 1 || r.Count(Info) != 0 {
+		t.Errorf("a condition that lasted for After is not shown or not counted: %+v", r.List())
 	}
 	r.Clear("down")
 	r.Clear("never there")
@@ -55,7 +58,7 @@ func TestNilRegistry(t *testing.T) {
 	var r *Registry
 	r.Set(Condition{Code: "x", BlocksReady: true})
 	r.Clear("x")
-	if !r.Ready() || r.List() != nil {
+	if !r.Ready() || r.List() != nil || r.Count(Info) != 0 {
 		t.Error("a nil registry is not ready and empty")
 	}
 	if status, _ := get(t, r, "/ready"); status != http.StatusOK {

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"vigil/health"
 )
 
 // When the disk counts as nearly full.
@@ -15,9 +17,11 @@ const (
 	diskErrorBytes   = 512 << 20
 )
 
-// runWatch looks at what no other part looks at: the space on the disk.
+// runWatch looks at what no other part looks at: the space on the disk, and how many
+// conditions there are.
 func (n *Node) runWatch(ctx context.Context, ready func()) error {
 	free := n.deps.Metrics.Gauge("vigil_node_disk_free_bytes", "Space left on the disk of the data directory.")
+	conditions := n.deps.Metrics.Gauge("vigil_node_conditions", "Conditions that are shown now, by severity.", "severity")
 	ticker := time.NewTicker(diskEvery)
 	defer ticker.Stop()
 	for first := true; ; first = false {
@@ -32,6 +36,9 @@ func (n *Node) runWatch(ctx context.Context, ready func()) error {
 		}
 		if err == nil {
 			free.Set(float64(left))
+		}
+		for _, severity := range health.Severities() {
+			conditions.With(severity.String()).Set(float64(n.deps.Health.Count(severity)))
 		}
 		if first {
 			ready()
