@@ -9,6 +9,9 @@ import (
 // forgotten first: should one of those arrive after all, it is taken for a repeat.
 const maxGivenUpRanges = 1_000
 
+// ErrHoles means that a range would be one more of very many with holes between them.
+var ErrHoles = errors.New("fleet: too many holes between sequence ranges")
+
 // Ledger is what became of the packets of one agent and epoch: counted, or given up
 // by the agent, or neither yet. Numbers that were given up may still arrive, when the
 // agent never heard that its packet was taken; they are counted then, once.
@@ -60,10 +63,14 @@ func (l *Ledger) Count(r SeqRange) (isNew bool, err error) {
 }
 
 // GiveUp settles every number of the range that is not settled yet, and returns how
-// many that were.
+// many that were. ErrHoles, changing nothing, when the ledger has MaxHoles and the
+// range would add one: a gap is only a claim, and may be left out.
 func (l *Ledger) GiveUp(r SeqRange) (uint64, error) {
 	if r.First == 0 || r.Last < r.First {
 		return 0, fmt.Errorf("%w: %d to %d", ErrSeqRange, r.First, r.Last)
+	}
+	if l.settled.AddsHole(r) {
+		return 0, fmt.Errorf("%w: %d to %d", ErrHoles, r.First, r.Last)
 	}
 	for _, missing := range l.settled.missing(r) {
 		if _, err := l.givenUp.Fill(missing); err != nil {

@@ -63,7 +63,10 @@ func TestLedgerForgetsTheOldestOfManyGaps(t *testing.T) {
 	t.Parallel()
 	var book fleet.Ledger
 	const many = 3_000
-	for n := range uint64(many) {
+	for n := range uint64(many) { // every second packet was counted
+		if _, err := book.Count(fleet.SeqRange{First: 2*n + 1, Last: 2*n + 1}); err != nil {
+			t.Fatal(err)
+		}
 		if _, err := book.GiveUp(fleet.SeqRange{First: 2*n + 2, Last: 2*n + 2}); err != nil {
 			t.Fatal(err)
 		}
@@ -79,5 +82,23 @@ func TestLedgerForgetsTheOldestOfManyGaps(t *testing.T) {
 	}
 	if _, err := book.GiveUp(fleet.SeqRange{First: 3, Last: 2}); !errors.Is(err, fleet.ErrSeqRange) {
 		t.Errorf("a range that is none: %v", err)
+	}
+}
+
+// A packet may carry thousands of gaps: each apart from the others would be a range to
+// keep for ever.
+func TestGapsCannotTearALedgerToPieces(t *testing.T) {
+	t.Parallel()
+	var l fleet.Ledger
+	for i := range uint64(10 * fleet.MaxHoles) {
+		if _, err := l.GiveUp(fleet.SeqRange{First: 2 + 2*i, Last: 2 + 2*i}); err != nil && !errors.Is(err, fleet.ErrHoles) {
+			t.Fatal(err)
+		}
+	}
+	if n := len(l.Settled().Ahead()); n != fleet.MaxHoles {
+		t.Errorf("%d ranges, want %d", n, fleet.MaxHoles)
+	}
+	if isNew, err := l.Count(fleet.SeqRange{First: 1, Last: 1}); !isNew || err != nil {
+		t.Errorf("a packet is not counted any more: %v, %v", isNew, err)
 	}
 }

@@ -105,6 +105,27 @@ func (s *SeqSet) Add(r SeqRange) (added bool, err error) {
 	return true, nil
 }
 
+// MaxHoles is how many ranges a set may have above its high-water mark before nothing is
+// taken any more that would add one. Agents send in order except for the newest packet,
+// so a handful is usual; a hostile one could make millions with a few small packets.
+const MaxHoles = 1_000
+
+// AddsHole reports whether a valid range would be one more range of a set that has
+// MaxHoles. What fills a hole, makes a range longer, or is there already never does.
+func (s *SeqSet) AddsHole(r SeqRange) bool {
+	if len(s.ahead) < MaxHoles || r.First <= s.high+1 {
+		return false
+	}
+	// A range that ends before r.First-1, followed by one that begins after r.Last+1.
+	i, _ := slices.BinarySearchFunc(s.ahead, r.First-1, func(have SeqRange, before uint64) int {
+		if have.Last < before {
+			return -1
+		}
+		return 1
+	})
+	return i == len(s.ahead) || s.ahead[i].First-1 > r.Last
+}
+
 // Fill puts every number of a range into the set that is not there yet, and returns
 // how many that were. Gaps that an agent reports are filled so.
 func (s *SeqSet) Fill(r SeqRange) (added uint64, err error) {

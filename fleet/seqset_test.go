@@ -117,3 +117,34 @@ func TestSeqSetAtTheEndOfTheNumbers(t *testing.T) {
 		t.Fatalf("Fill = %d, %v; want 2", added, err)
 	}
 }
+
+func TestAddsHoleOnlyWhenFullAndApart(t *testing.T) {
+	t.Parallel()
+	var set fleet.SeqSet
+	for i := range uint64(fleet.MaxHoles) {
+		if set.AddsHole(fleet.SeqRange{First: 10 + 3*i, Last: 10 + 3*i}) {
+			t.Fatalf("range %d is one too many", i)
+		}
+		if _, err := set.Add(fleet.SeqRange{First: 10 + 3*i, Last: 10 + 3*i}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const end = 10 + 3*(fleet.MaxHoles-1)
+	f := func(first, last uint64, want bool) {
+		t.Helper()
+		if got := set.AddsHole(fleet.SeqRange{First: first, Last: last}); got != want {
+			t.Errorf("AddsHole(%d to %d) = %v, want %v", first, last, got, want)
+		}
+	}
+	f(1, 1, false)
+	f(1, 5, false)
+	f(3, 8, true)
+	f(3, 9, false) // touches 10
+	f(10, 10, false)
+	f(11, 11, false)
+	f(11, 12, false)
+	f(end+1, end+1, false)
+	f(end+2, end+2, true)
+	f(^uint64(0), ^uint64(0), true)
+	f(2, ^uint64(0), false) // swallows all of them
+}

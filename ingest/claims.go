@@ -21,10 +21,6 @@ const (
 	// What is remembered of all agents together. Beyond it the window begins anew: then
 	// these limits hold less well, and memory stays bounded.
 	maxClaims = 8_000_000
-	// maxHoles is how many ranges the dedup state of one agent and epoch may have above its
-	// high-water mark. Agents send in order except for the newest packet, so a handful is
-	// usual; packets that fill holes are always taken.
-	maxHoles = 1_000
 )
 
 // Conditions about agents, cleared claimsFor after they were last true.
@@ -205,13 +201,10 @@ func (c *claims) clock(p *fleet.Packet, receivedMs int64) error {
 }
 
 // checkHoles refuses a packet that would make one more hole in a dedup state that has
-// very many.
+// very many. Packets that fill holes are always taken.
 func checkHoles(p *fleet.Packet, stored *fleet.SeqSet) error {
-	switch {
-	case stored == nil || len(stored.Ahead()) < maxHoles,
-		p.FirstSeq <= stored.High()+1,
-		stored.Contains(p.FirstSeq - 1), stored.Contains(p.ID.Seq), stored.Contains(p.ID.Seq + 1):
+	if stored == nil || !stored.AddsHole(fleet.SeqRange{First: p.FirstSeq, Last: p.ID.Seq}) {
 		return nil
 	}
-	return refuse("too_many_holes", fleet.KindBusy, fmt.Sprintf("more than %d ranges of packets are missing before this one", maxHoles), "send the missing packets first")
+	return refuse("too_many_holes", fleet.KindBusy, fmt.Sprintf("more than %d ranges of packets are missing before this one", fleet.MaxHoles), "send the missing packets first")
 }

@@ -139,7 +139,7 @@ func TestTwoAgentsWithOneServerAreTold(t *testing.T) {
 func TestHolesInTheDedupStateAreBounded(t *testing.T) {
 	t.Parallel()
 	full := &fleet.SeqSet{}
-	for i := range uint64(maxHoles) {
+	for i := range uint64(fleet.MaxHoles) {
 		if _, err := full.Add(fleet.SeqRange{First: 10 + 3*i, Last: 10 + 3*i}); err != nil {
 			t.Fatal(err)
 		}
