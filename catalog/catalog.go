@@ -112,7 +112,7 @@ func (c *Catalog) decodeAccount(key string, value []byte, revision uint64) (any,
 	case strings.HasPrefix(key, userKeyPrefix):
 		var u auth.User
 		if err := json.Unmarshal(value, &u); err != nil || userKey(u.Name) != key {
-			c.log.Error("account cannot be read", "key", key, "revision", revision, "err", err)
+			c.log.Error("account cannot be read", "key", key, "revision", revision, "error", err)
 			return nil, false
 		}
 		u.Revision = revision
@@ -122,7 +122,7 @@ func (c *Catalog) decodeAccount(key string, value []byte, revision uint64) (any,
 		err := json.Unmarshal(value, &t)
 		n, hexErr := hex.Decode(t.Hash[:], []byte(strings.TrimPrefix(key, tokenKeyPrefix)))
 		if err = errors.Join(err, hexErr); err != nil || n != len(t.Hash) {
-			c.log.Error("agent token cannot be read", "key", key, "revision", revision, "err", err)
+			c.log.Error("agent token cannot be read", "key", key, "revision", revision, "error", err)
 			return nil, false
 		}
 		t.Revision = revision
@@ -134,7 +134,7 @@ func (c *Catalog) decodeAccount(key string, value []byte, revision uint64) (any,
 func (c *Catalog) decodeSession(key string, value []byte, revision uint64) (any, bool) {
 	var s auth.Session
 	if err := json.Unmarshal(value, &s); err != nil {
-		c.log.Error("login cannot be read", "revision", revision, "err", err)
+		c.log.Error("login cannot be read", "revision", revision, "error", err)
 		return nil, false
 	}
 	return s, true
@@ -267,7 +267,7 @@ func (c *Catalog) PutSession(ctx context.Context, hash auth.TokenHash, s auth.Se
 	logins := c.loginsOf(s.User)
 	for _, old := range logins[:max(0, len(logins)-maxSessionsPerUser)] {
 		if err := c.logins.remove(ctx, old.key, 0); err != nil {
-			c.log.Warn("cannot end the oldest login", "user", s.User, "err", err)
+			c.log.Warn("cannot end the oldest login", "user", s.User, "error", err)
 		}
 	}
 	return nil
