@@ -318,6 +318,9 @@ func checkLogLine(t *testing.T, f *goFile, call *ast.CallExpr) {
 		if strings.ContainsFunc(key, func(r rune) bool { return r != '_' && (r < 'a' || r > 'z') && (r < '0' || r > '9') }) {
 			t.Errorf("%s: the log key %q is not snake_case", f.at(call.Pos()), key)
 		}
+		if key == "err" {
+			t.Errorf("%s: the log key of an error is error everywhere, so that one search finds all", f.at(call.Pos()))
+		}
 	}
 }
 

@@ -198,7 +198,7 @@ func (b *Bus) connect(name string) (*nats.Conn, error) {
 	conn, err := nats.Connect("", nats.InProcessServer(b.srv), nats.Name(name), nats.MaxReconnects(-1),
 		nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(reconnectWait, reconnectWait),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
-			b.log.Debug("bus connection", "name", name, "err", err)
+			b.log.Debug("bus connection", "name", name, "error", err)
 		}))
 	if err != nil {
 		return nil, fmt.Errorf("connect to bus: %w", err)

@@ -44,7 +44,7 @@ func (b *Bus) follow(ctx context.Context, stream string, after uint64, fn func(j
 		if after != before {
 			backoff = followBackoff
 		}
-		b.log.Debug("stream reader begins anew", "stream", stream, "after", after, "err", err)
+		b.log.Debug("stream reader begins anew", "stream", stream, "after", after, "error", err)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

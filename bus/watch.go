@@ -70,7 +70,7 @@ func (b *Bus) watch(ctx context.Context, timing watchTiming) {
 			continue
 		}
 		if err := b.restartStorage(); err != nil {
-			b.log.Error("cannot begin the bus storage anew", "problem", problem, "err", err, "retry_after", backoff)
+			b.log.Error("cannot begin the bus storage anew", "problem", problem, "error", err, "retry_after", backoff)
 			nextTry = time.Now().Add(backoff)
 			backoff = min(2*backoff, restartBackoffMost)
 			continue

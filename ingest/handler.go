@@ -80,7 +80,7 @@ func (i *Ingest) servePacket(w http.ResponseWriter, r *http.Request) {
 		reason = known.reason
 	}
 	i.metrics.packets.With(reason).Inc()
-	i.log.Debug("packet refused", "packet", cut(r.Header.Get(wire.HeaderIdempotencyKey), maxKeyBytes), "reason", reason, "err", err)
+	i.log.Debug("packet refused", "packet", cut(r.Header.Get(wire.HeaderIdempotencyKey), maxKeyBytes), "reason", reason, "error", err)
 	writeError(w, err)
 }
 

@@ -77,7 +77,7 @@ func (j *Journal) retainLoop(ctx context.Context) {
 		}
 		for _, s := range j.shards {
 			if err := j.retain(ctx, s); err != nil && ctx.Err() == nil {
-				j.log.Warn("cannot drop old messages of the journal", "shard", s.name, "err", err)
+				j.log.Warn("cannot drop old messages of the journal", "shard", s.name, "error", err)
 			}
 		}
 	}

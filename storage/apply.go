@@ -193,7 +193,7 @@ func (a *applier) commit(ctx context.Context, b *batch) error {
 	// Dead letters are written before the position moves: after a crash between the two
 	// a letter may be there twice, but never not at all.
 	if err := s.dead.write(b.dead); err != nil {
-		s.log.Error("dead-letter file cannot be written", "err", err, "letters", len(b.dead))
+		s.log.Error("dead-letter file cannot be written", "error", err, "letters", len(b.dead))
 	}
 	if err := s.step("apply"); err != nil {
 		return err
@@ -213,7 +213,7 @@ func (a *applier) commit(ctx context.Context, b *batch) error {
 	for _, p := range b.Positions {
 		a.positions[p.Shard] = p.Seq
 		if err := s.deps.Journal.Applied(p.Shard, p.Seq); err != nil {
-			s.log.Warn("journal did not take the applied position", "shard", p.Shard, "err", err)
+			s.log.Warn("journal did not take the applied position", "shard", p.Shard, "error", err)
 		}
 	}
 	a.checkReady()

@@ -44,7 +44,7 @@ func (s *Storage) follow(ctx context.Context) error {
 		after := positions[shard]
 		if after > 0 {
 			if err := s.deps.Journal.Applied(shard, after); err != nil {
-				s.log.Warn("journal did not take the applied position", "shard", shard, "err", err)
+				s.log.Warn("journal did not take the applied position", "shard", shard, "error", err)
 			}
 		}
 		group.Go(func() error { return s.read(ctx, shard, after, a.queue) })
@@ -76,7 +76,7 @@ func (s *Storage) read(ctx context.Context, shard string, after uint64, queue ch
 		}
 		if damaged, ok := errors.AsType[*journal.DamagedError](err); ok && damaged.Seq > after {
 			s.metrics.messagesDamaged.Inc()
-			s.log.Error("journal has a damaged message, its packets are not applied here", "shard", shard, "message", damaged.Seq, "err", damaged.Err)
+			s.log.Error("journal has a damaged message, its packets are not applied here", "shard", shard, "message", damaged.Seq, "error", damaged.Err)
 			s.deps.Health.Set(journalDamaged(damaged))
 			if after, err = skipTo(ctx, queue, shard, damaged.Seq); err != nil {
 				return err

@@ -174,7 +174,7 @@ func (s *Storage) Run(ctx context.Context) error {
 		}
 		s.metrics.restarts.Inc()
 		s.deps.Health.Set(failing(err))
-		s.log.Error("storage stopped and starts again from its positions", "err", err, "wait", backoff)
+		s.log.Error("storage stopped and starts again from its positions", "error", err, "wait", backoff)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -182,7 +182,7 @@ func (s *Storage) Run(ctx context.Context) error {
 		}
 		backoff = min(backoff*2, maxBackoff)
 		if err := s.deps.Store.Reopen(ctx); err != nil {
-			s.log.Error("store did not open", "err", err)
+			s.log.Error("store did not open", "error", err)
 		}
 	}
 }

@@ -322,7 +322,7 @@ func (db *DB) Reopen(ctx context.Context) error {
 	if !db.closed {
 		db.closed = true
 		if err := db.release(); err != nil {
-			db.log.Warn("store did not close cleanly", "err", err)
+			db.log.Warn("store did not close cleanly", "error", err)
 		}
 	}
 	if err := db.open(ctx); err != nil {

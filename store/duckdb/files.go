@@ -151,7 +151,7 @@ func (db *DB) tidyFiles(ctx context.Context) error {
 		named[f.name] = true
 		if _, err := os.Stat(db.files.path(f.name)); err != nil {
 			missing[f.name] = true
-			db.log.Error("file of the store is missing, its rows are not in any answer", "file", f.name, "rows", f.rows, "err", err)
+			db.log.Error("file of the store is missing, its rows are not in any answer", "file", f.name, "rows", f.rows, "error", err)
 		}
 	}
 	db.files.setMissing(missing)

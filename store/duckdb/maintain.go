@@ -80,7 +80,7 @@ func (db *DB) checkpoint(ctx context.Context) error {
 	defer db.applyMu.Unlock()
 	if _, err := db.sql.ExecContext(ctx, "CHECKPOINT"); err != nil {
 		// A reader with an old state is in the way. The engine does it by itself later.
-		db.log.Debug("checkpoint put off", "err", err)
+		db.log.Debug("checkpoint put off", "error", err)
 	}
 	return ctx.Err()
 }
