@@ -14,6 +14,9 @@ import (
 	"vigil/wire"
 )
 
+// mostPollTime is how long a poll may take at most, however long the interval.
+const mostPollTime = 5 * time.Second
+
 // clientListEvery is how often the demo's agents read lists of listeners.
 const clientListEvery = 30 * time.Second
 
@@ -66,10 +69,10 @@ product = %q
 url = %q
 username = %q
 password_file = %q
-timeout = "1s"
+timeout = %q
 client_list_every = %q
 `, w.name, filepath.Join(dir, "spool"), to.interval, to.url, to.tokenFile,
-		w.name, w.product, w.url, w.user, passwordFile, clientListEvery)
+		w.name, w.product, w.url, w.user, passwordFile, min(to.interval*9/10, mostPollTime), clientListEvery)
 	cfg, _, err := config.LoadAgent(config.Source{Name: w.name, Data: []byte(text), Host: w.name})
 	if err != nil {
 		return err

@@ -171,7 +171,7 @@ func TestEmptyFleetFillsByItself(t *testing.T) {
 	must(t, b.Go(site.URL("/")))
 	see(t, b, "live", conn+" !== 'static'")
 	site.World.Set(reporttest.Normal)
-	see(t, b, "fills with the first packet", "document.querySelectorAll('#top-servers tbody tr').length === 8")
+	see(t, b, "fills with the first packet", "document.querySelectorAll('#top-servers tbody tr').length === 10")
 	quiet(t, b)
 }
 

@@ -6,6 +6,10 @@ import (
 	"vigil/report"
 )
 
+// sparkFromPct is how complete a bucket must be for the small lines in the tiles, which
+// have no room to say what is missing from it. The charts below have.
+const sparkFromPct = 90
+
 // nowView is the first page: the fleet at a glance.
 type nowView struct {
 	Totals  totalsView
@@ -62,10 +66,21 @@ func (p *Panel) nowLive() (nowView, *report.Now) {
 	}
 	// The lines in the tiles come with the chart of the last hour; a live update never
 	// waits for the store.
+	// A sum that a part of the fleet is missing from would look like a fall.
 	if chart := p.charts.peek(chartSubject{kind: "fleet"}.query() + "&range=" + report.DefaultRange); chart != nil {
-		v.Totals.ViewersSpark = sparkOf(chart.Points, func(pt report.Point) (float64, bool) { return pt.ViewersAvg.Get() })
-		v.Totals.InSpark = sparkOf(chart.Points, func(pt report.Point) (float64, bool) { n, ok := pt.InBps.Get(); return float64(n), ok })
-		v.Totals.OutSpark = sparkOf(chart.Points, func(pt report.Point) (float64, bool) { n, ok := pt.OutBps.Get(); return float64(n), ok })
+		whole := func(pt report.Point) bool { pct, ok := pt.CompletePct.Get(); return ok && pct >= sparkFromPct }
+		v.Totals.ViewersSpark = sparkOf(chart.Points, func(pt report.Point) (float64, bool) {
+			n, ok := pt.ViewersAvg.Get()
+			return n, ok && whole(pt)
+		})
+		v.Totals.InSpark = sparkOf(chart.Points, func(pt report.Point) (float64, bool) {
+			n, ok := pt.InBps.Get()
+			return float64(n), ok && whole(pt)
+		})
+		v.Totals.OutSpark = sparkOf(chart.Points, func(pt report.Point) (float64, bool) {
+			n, ok := pt.OutBps.Get()
+			return float64(n), ok && whole(pt)
+		})
 	}
 	return v, now
 }

@@ -144,7 +144,7 @@ func (p *Panel) serversList(r *http.Request) (*serversView, error) {
 	v.Pager = pagerOf("/servers", values, q.Offset, q.Limit, len(list.Rows), list.Matched)
 	v.Cols = columnsOf("/servers", values, q.Sort, q.Ascending, []column{
 		{Label: "Server"}, {Label: "State", Class: "narrow-hide"}, {Label: "Viewers", Class: "r"}, {Label: "Out", Class: "r narrow-hide"},
-		{Label: "In", Class: "r wide"}, {Label: "Streams", Class: "r wide"}, {Label: "CPU", Class: "r wide"}, {Label: "Last packet", Class: "r"},
+		{Label: "In", Class: "r wide"}, {Label: "Streams", Class: "r wide"}, {Label: "Software", Class: "wide c-format"}, {Label: "Last packet", Class: "r"},
 	}, []string{"key", "attention", "viewers", "out_bps", "in_bps", "streams", "", "age"})
 	for _, s := range report.ServerStates() {
 		v.States = append(v.States, choice{Value: s, Label: badgeOf(s).Text, Current: s == q.State})

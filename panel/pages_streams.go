@@ -1,6 +1,7 @@
 package panel
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 
@@ -47,7 +48,7 @@ func (p *Panel) streamsList(r *http.Request) (*streamsView, error) {
 	v.Pager = pagerOf("/streams", values, q.Offset, q.Limit, len(list.Rows), list.Matched)
 	v.Cols = columnsOf("/streams", values, q.Sort, q.Ascending, []column{
 		{Label: "Stream"}, {Label: "Server", Class: "wide"}, {Label: "State", Class: "narrow-hide"}, {Label: "Viewers", Class: "r"},
-		{Label: "Out", Class: "r"}, {Label: "In", Class: "r wide"}, {Label: "Format", Class: "wide"}, {Label: "On air for", Class: "r wide"},
+		{Label: "Out", Class: "r"}, {Label: "In", Class: "r wide"}, {Label: "Format", Class: "wide c-format"}, {Label: "On air for", Class: "r wide"},
 	}, []string{"name", "server", "", "viewers", "out_bps", "in_bps", "", "since"})
 	for _, s := range report.StreamStates() {
 		label := badgeOf(s).Text
@@ -133,7 +134,7 @@ func (p *Panel) streamPage(w http.ResponseWriter, r *http.Request) error {
 	if body.Stream == nil && chart.Chart != nil && chart.Chart.Unseen() {
 		return report.MissingStream(key)
 	}
-	v := p.frame(r, "streams", report.Printable(key.Name))
+	v := p.frame(r, "streams", cmp.Or(report.Printable(key.Name), "(no name)"))
 	v.Live, v.Body = "/live/stream?"+report.KeyQuery(key), body
 	if body.Stream != nil {
 		v.AsOfMs = body.Stream.AtMs

@@ -12,7 +12,7 @@ import (
 // How much of a list the first page shows.
 const (
 	topStreams = 10
-	topServers = 8
+	topServers = 10
 )
 
 // Now is the fleet at a glance.

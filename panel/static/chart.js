@@ -1,6 +1,7 @@
 // Draws the charts of a box. Numbers come in the data-chart attribute as parallel
 // lists; null is a time that nothing covers, and is drawn as a hatched band, never as
-// a line. The table in the same box has the same numbers for who cannot see this.
+// a line. Before anybody watched there is nothing to miss: that time stays blank and
+// says so. The table in the same box has the same numbers for who cannot see this.
 
 import uPlot from "./vendor/uPlot.esm.js";
 
@@ -65,9 +66,11 @@ function hatch(ctx, line, ratio) {
   return ctx.createPattern(tile, "repeat");
 }
 
-// missing lists what is not there: buckets without a number, and buckets that a part
-// of the servers or of the time is missing from.
-const gapsOf = (data, known) => runs(data.t.length, (i) => known[i] == null && !data.off?.includes(i));
+// What is not there: buckets without a number, buckets in which nobody was expected to
+// report, and buckets that a part of the servers or of the time is missing from.
+const watched = (data, i) => data.complete[i] != null;
+const gapsOf = (data, known) => runs(data.t.length, (i) => known[i] == null && watched(data, i) && !data.off?.includes(i));
+const unwatchedOf = (data, known) => runs(data.t.length, (i) => known[i] == null && !watched(data, i) && !data.off?.includes(i));
 const offOf = (data) => runs(data.t.length, (i) => data.off?.includes(i));
 const partsOf = (data, known) => runs(data.t.length, (i) => known[i] != null && data.complete[i] != null && data.complete[i] < 99);
 
@@ -96,18 +99,21 @@ function paintMissing(u, data, known) {
       ctx.fillText("no data", (x0 + x1) / 2, top + height / 2 + 4 * ratio);
     }
   }
-  for (const [a, b] of offOf(data)) {
-    const x0 = edge(data.t[a] - half);
-    const w = edge(data.t[b] + half) - x0;
-    ctx.fillStyle = color("--gap");
-    ctx.fillRect(x0, top, w, height);
-    if (w > 52 * ratio) {
+  const quiet = (stretches, label, fill) => {
+    for (const [a, b] of stretches) {
+      const x0 = edge(data.t[a] - half);
+      const w = edge(data.t[b] + half) - x0;
+      ctx.fillStyle = fill;
+      ctx.fillRect(x0, top, w, height);
       ctx.font = `${11 * ratio}px ${getComputedStyle(document.body).fontFamily}`;
+      if (w < ctx.measureText(label).width + 12 * ratio) continue;
       ctx.textAlign = "center";
       ctx.fillStyle = color("--muted");
-      ctx.fillText("off air", x0 + w / 2, top + height / 2 + 4 * ratio);
+      ctx.fillText(label, x0 + w / 2, top + height / 2 + 4 * ratio);
     }
-  }
+  };
+  quiet(offOf(data), "off air", color("--gap"));
+  quiet(unwatchedOf(data, known), "not watched yet", color("--surface"));
   ctx.fillStyle = color("--part");
   for (const [a, b] of partsOf(data, known)) {
     const x0 = edge(data.t[a] - half);
@@ -124,7 +130,7 @@ function lonely(u, si) {
   return out;
 }
 
-function legendOf(figure, lines, gaps, off, parts) {
+function legendOf(figure, lines) {
   const holder = figure.querySelector(".legend");
   holder.replaceChildren();
   const values = lines.map((line) => {
@@ -140,18 +146,31 @@ function legendOf(figure, lines, gaps, off, parts) {
     holder.append(item);
     return value;
   });
-  for (const [has, cls, label] of [[gaps, "gap", "no data"], [off, "off", "off air"], [parts, "part", "incomplete"]]) {
-    if (!has) continue;
-    const item = document.createElement("span");
-    item.className = `key ${cls}`;
-    const swatch = document.createElement("i");
-    item.append(swatch, label);
-    holder.append(item);
-  }
   const at = document.createElement("span");
   at.className = "key-time num";
   holder.append(at);
   return { values, at };
+}
+
+// keysOf explains, once for all charts of a box, how what is missing is drawn.
+function keysOf(box, data) {
+  box.querySelector(".keys")?.remove();
+  const any = (of) => [data.viewers, data.out, data.in].some((known) => of(data, known).length > 0);
+  const keys = [
+    [any(gapsOf), "gap", "no data: nothing covers this time"],
+    [offOf(data).length > 0, "off", "off air"],
+    [any(partsOf), "part", "incomplete: a part is missing from the numbers"],
+  ].filter(([has]) => has);
+  if (!keys.length) return;
+  const row = document.createElement("p");
+  row.className = "keys";
+  for (const [, cls, label] of keys) {
+    const item = document.createElement("span");
+    item.className = `key ${cls}`;
+    item.append(document.createElement("i"), label);
+    row.append(item);
+  }
+  box.append(row);
 }
 
 // makePlot draws one chart of what now() returns, which changes when new numbers come.
@@ -159,7 +178,7 @@ function makePlot(figure, now, lines, text, unit) {
   const canvas = figure.querySelector(".canvas");
   const data = now();
   const known = () => lines[0].of(now());
-  const legend = legendOf(figure, lines, gapsOf(data, known()).length > 0, offOf(data).length > 0, partsOf(data, known()).length > 0);
+  const legend = legendOf(figure, lines);
   const say = (idx) => {
     lines.forEach((l, i) => {
       const values = l.of(now());
@@ -181,7 +200,7 @@ function makePlot(figure, now, lines, text, unit) {
     },
     axes: [
       { stroke: color("--muted"), font, grid: { show: false }, ticks: { stroke: color("--grid"), width: 1, size: 4 }, values: axisTimes, space: 64, size: 28, gap: 5 },
-      { stroke: color("--muted"), font, grid, ticks: { show: false }, size: unit ? 76 : 56, gap: 6, space: 40, values: (_u, splits) => splits.map((v) => short(v, unit)) },
+      { stroke: color("--muted"), font, grid, ticks: { show: false }, size: 46, gap: 6, space: 40, values: (_u, splits) => splits.map((v) => short(v, "")) },
     ],
     series: [{}, ...lines.map((l) => ({
       label: l.label, stroke: l.stroke, fill: l.fill, width: l.width ?? 1.6, dash: l.dash, spanGaps: false,
@@ -228,7 +247,9 @@ function draw(box) {
   const tones = [color("--series-3"), color("--series-4"), color("--series-5")];
   const viewers = [{ label: "average", of: (d) => d.viewers, stroke: color("--viewers"), fill: fade(color("--viewers"), 12) }];
   if (data.max) viewers.push({ label: "most", of: (d) => d.max, stroke: fade(color("--viewers"), 60), width: 1, dash: [3, 3] });
-  (data.tech ?? []).slice(0, tones.length).forEach((t, i) => viewers.push({ label: t.name, of: (d) => d.tech[i].viewers, stroke: tones[i], width: 1.2 }));
+  // One technology alone is the average again.
+  const techs = data.tech?.length > 1 ? data.tech : [];
+  techs.slice(0, tones.length).forEach((t, i) => viewers.push({ label: t.name, of: (d) => d.tech[i].viewers, stroke: tones[i], width: 1.2 }));
   // Out is often a hundred times in: each has a scale of its own.
   const out = [{ label: "average", of: (d) => d.out, stroke: color("--out"), fill: fade(color("--out"), 12) }];
   const into = [{ label: "average", of: (d) => d.in, stroke: color("--in"), fill: fade(color("--in"), 12) }];
@@ -237,6 +258,7 @@ function draw(box) {
     makePlot(box.querySelector("[data-plot=out]"), now, out, bpsText, "bit/s"),
     makePlot(box.querySelector("[data-plot=in]"), now, into, bpsText, "bit/s"),
   ];
+  keysOf(box, data);
   mounted.set(box, mine);
   sizes.observe(box);
 }
