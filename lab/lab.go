@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -62,6 +63,11 @@ func New(tb TB, programs *Programs) *Lab {
 	tb.Cleanup(func() {
 		if err := l.Close(); err != nil {
 			tb.Errorf("close lab: %v", err)
+		}
+		for _, log := range l.logs {
+			if line := Complaint(tail(log.path)); line != "" {
+				tb.Errorf("%s: %s", log.name, line)
+			}
 		}
 		if tb.Failed() {
 			for _, log := range l.logs {
@@ -217,6 +223,22 @@ func Await(ctx context.Context, within time.Duration, what string, check func(co
 		case <-time.After(pollEvery):
 		}
 	}
+}
+
+// Complaint returns the line of a program's log that no program of ours may ever print:
+// of a panic, a fatal error of the run time, or the race detector.
+func Complaint(log string) string {
+	for line := range strings.Lines(log) {
+		for _, mark := range []string{"panic: ", "fatal error: ", "WARNING: DATA RACE"} {
+			if strings.HasPrefix(line, mark) {
+				return strings.TrimSpace(line)
+			}
+		}
+		if strings.Contains(line, "level=ERROR") && strings.Contains(line, "panic=") {
+			return strings.TrimSpace(line) // one that was survived
+		}
+	}
+	return ""
 }
 
 // address returns a free address that stays the caller's by convention.

@@ -108,3 +108,19 @@ func TestAnAccountFindsWhatIsWrong(t *testing.T) {
 	f("from nowhere", "1 packets stored that nobody sent", nil, row(1, 10))
 	f("other numbers", "1 packets stored with other numbers", []lab.Entry{entry(1, 1)}, row(1, 11))
 }
+
+func TestAProgramThatPanicsFailsItsTest(t *testing.T) {
+	t.Parallel()
+	f := func(log, want string) {
+		t.Helper()
+		if got := lab.Complaint(log); got != want {
+			t.Errorf("Complaint(%q) = %q, want %q", log, got, want)
+		}
+	}
+	f("time=1 level=INFO msg=starting\n", "")
+	f("time=1 level=WARN msg=\"no panic: all is well\"\n", "")
+	f("time=1 level=INFO\npanic: runtime error\n\ngoroutine 1\n", "panic: runtime error")
+	f("==================\nWARNING: DATA RACE\n", "WARNING: DATA RACE")
+	f("fatal error: all goroutines are asleep\n", "fatal error: all goroutines are asleep")
+	f("level=ERROR msg=\"panic in a request\" panic=boom\n", "level=ERROR msg=\"panic in a request\" panic=boom")
+}

@@ -448,8 +448,7 @@ func twoWorkers(t *testing.T, s *site, _ *facts) {
 	for _, p := range clients {
 		p.Kill()
 	}
-	// A viewer that landed in the other worker is disconnected only when it is told to.
-	sessions := must[[]real.Session](t)(nginx.AwaitSessions(ctx, len(clients)))
+	sessions := s.awaitLogged(t, nginx)
 	var logIn, logOut int64
 	for _, session := range sessions {
 		logIn, logOut = logIn+session.Received, logOut+session.Sent
@@ -464,6 +463,29 @@ func twoWorkers(t *testing.T, s *site, _ *facts) {
 			t.Errorf("%v viewers are told, there were %d", st.Viewers, viewers)
 		}
 	}
+}
+
+// awaitLogged waits until the log has the publisher's session and has come to rest. A
+// player that was killed before it played has no line in it.
+func (s *site) awaitLogged(t *testing.T, nginx *real.Nginx) (sessions []real.Session) {
+	t.Helper()
+	const rest = 2 * time.Second
+	var since time.Time
+	noErr(t, lab.Await(t.Context(), soon, "sessions are logged", func(context.Context) error {
+		now, err := nginx.Sessions()
+		if err != nil {
+			return err
+		}
+		if len(now) != len(sessions) || since.IsZero() {
+			sessions, since = now, time.Now()
+		}
+		published := slices.ContainsFunc(now, func(l real.Session) bool { return l.Command == "PUBLISH" })
+		if !published || time.Since(since) < rest {
+			return fmt.Errorf("%d sessions, publisher %v", len(now), published)
+		}
+		return nil
+	}))
+	return sessions
 }
 
 // workerPID is the process id of the worker that answers.
