@@ -1,9 +1,6 @@
 package report
 
 import (
-	"math"
-	"time"
-
 	"vigil/fleet"
 	"vigil/store"
 )
@@ -100,7 +97,7 @@ func chartOf(g Range, series store.Series, watched []store.Point, techs []store.
 	}
 	seen := settleEdges(watched)
 	for i, p := range series.Points {
-		point := pointOf(p, series.Step, of)
+		point := pointOf(p, of)
 		point.CompletePct = completePct(seen[i], watched[i].ExpectedMs)
 		c.Points = append(c.Points, point)
 	}
@@ -137,30 +134,23 @@ func settleEdges(points []store.Point) []int64 {
 	return seen
 }
 
-func pointOf(p store.Point, step time.Duration, of subject) Point {
+func pointOf(p store.Point, of subject) Point {
 	out := Point{AtMs: p.AtMs, CoveredMs: p.CoveredMs, ViewersMax: p.ViewersMax, InBytes: p.BytesIn, OutBytes: p.BytesOut}
 	if p.State != fleet.StateUnknown {
 		out.State = p.State.String()
 	}
+	// The sum over a fleet divided by its covered time is the average of one server. All
+	// that were seen in the bucket count whole, also when it is cut short by a gap: the
+	// level is what was seen, and the completeness says for how much of the time. A silent
+	// server is not among them.
 	members := 1.0
 	if of == ofFleet {
-		members = membersCounted(p.CoveredMs, step)
+		members = float64(p.Servers)
 	}
 	out.ViewersAvg = average(p.ViewerMs, p.CoveredMs).times(members)
 	out.InBps = rate(p.BytesIn, p.CoveredMs).times(members).rounded()
 	out.OutBps = rate(p.BytesOut, p.CoveredMs).times(members).rounded()
 	return out
-}
-
-// membersCounted is how many servers' worth of time a bucket holds. The sum over a
-// fleet divided by its covered time is the average of one server; this many of them
-// reported. Rounding to whole servers keeps a poll that straddles the edge of a
-// bucket from looking like more viewers, and never counts a silent server.
-func membersCounted(coveredMs int64, step time.Duration) float64 {
-	if coveredMs <= 0 || step <= 0 {
-		return 0
-	}
-	return max(1, math.Round(float64(coveredMs)/float64(step.Milliseconds())))
 }
 
 // addCoverage fills in how complete the whole is.

@@ -90,22 +90,35 @@ func TestGapsAreUnknownAndNotZero(t *testing.T) {
 
 func TestAFleetCountsWhatReported(t *testing.T) {
 	t.Parallel()
+	seen := func(servers, coveredMs int64) store.Point {
+		p := bucket(2, coveredMs)
+		p.Servers = servers
+		return p
+	}
 	c := chartOf(ranges[0], series(
-		bucket(2, 120_000), // both
-		bucket(2, 60_000),  // one silent
-		bucket(2, 90_000),  // one watched for half the time
-		bucket(2, 140_000), // a poll that straddles the edge
-		bucket(2, 0),
+		seen(2, 120_000), // both
+		seen(1, 60_000),  // one silent
+		seen(2, 90_000),  // one watched for half the time
+		seen(2, 140_000), // a poll that straddles the edge
+		seen(2, 20_000),  // both, until a gap began
+		seen(0, 0),
 	), nil, nil, ofFleet)
 	num(t, "both", c.Points[0].ViewersAvg, 20)
 	num(t, "one silent: nothing is made up for it", c.Points[1].ViewersAvg, 10)
 	num(t, "one and a half", c.Points[2].ViewersAvg, 20)
 	num(t, "straddling is not more viewers", c.Points[3].ViewersAvg, 20)
 	num(t, "nor more than complete", c.Points[3].CompletePct, 100)
+	num(t, "a gap that begins is no drop", c.Points[4].ViewersAvg, 20)
+	if v, known := c.Points[4].CompletePct.Get(); !known || v >= 50 {
+		t.Errorf("the bucket that is cut short is %v %% complete", v)
+	}
+	if c.Points[5].ViewersAvg.Known() {
+		t.Error("a gap has viewers")
+	}
 	integer(t, "rate of both", c.Points[0].OutBps, 16_000)
 	integer(t, "rate of one", c.Points[1].OutBps, 8_000)
-	num(t, "average over buckets", c.Summary.ViewersAvg, 17.5)
-	integer(t, "bytes are those counted", c.Summary.OutBytes, 410_000)
+	num(t, "average over buckets", c.Summary.ViewersAvg, 18)
+	integer(t, "bytes are those counted", c.Summary.OutBytes, 430_000)
 }
 
 func TestPeaks(t *testing.T) {
@@ -121,6 +134,7 @@ func TestPeaks(t *testing.T) {
 		t.Errorf("peak of bandwidth (-want +got):\n%s", diff)
 	}
 	quiet.ViewersMax, busy.ViewersMax = fleet.Int{}, fleet.Int{}
+	quiet.Servers, busy.Servers = 1, 1
 	c = chartOf(ranges[0], series(quiet, busy), nil, nil, ofFleet)
 	if got := c.Summary.ViewersPeak; got.Of != "bucket" || got.Value != fleet.Of(25) {
 		t.Errorf("peak without a maximum of polls = %+v, want the largest average", got)

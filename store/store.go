@@ -73,6 +73,7 @@ type Point struct {
 	AtMs       int64             `json:"at_ms"`       // start of the bucket, UTC ms
 	CoveredMs  int64             `json:"covered_ms"`  // sum over servers (or the stream) of ms with numbers: 0 is a gap
 	ExpectedMs int64             `json:"expected_ms"` // what it would be if every server that was known then had reported
+	Servers    int64             `json:"servers"`     // that cover a part of the bucket; 0 for streams
 	ViewerMs   fleet.Int         `json:"viewer_ms"`
 	ViewersMax fleet.Int         `json:"viewers_max"` // largest in any one interval; for several servers the sum of averages in the busiest moment is not known, so unknown
 	BytesIn    fleet.Int         `json:"bytes_in"`

@@ -51,6 +51,7 @@ func (w *World) point(servers []int, streams func(server int) []int, from time.T
 			continue
 		}
 		p.CoveredMs += covered
+		p.Servers++
 		var viewers, in, out int64
 		for _, j := range streams(i) {
 			s := &w.streams[j]

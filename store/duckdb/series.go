@@ -71,15 +71,16 @@ func (r *reading) serverPoints(p plan, sel selection, points []store.Point) erro
 		return err
 	}
 	return r.query(fmt.Sprintf(`SELECT (at_ms - %d) // %d AS bucket, sum(covered_ms)::BIGINT,
-			TRY_CAST(sum(viewer_ms) AS BIGINT), max(viewers_max), TRY_CAST(sum(bytes_in) AS BIGINT), TRY_CAST(sum(bytes_out) AS BIGINT)
+			count(DISTINCT server_id) FILTER (WHERE covered_ms > 0), TRY_CAST(sum(viewer_ms) AS BIGINT), max(viewers_max), TRY_CAST(sum(bytes_in) AS BIGINT), TRY_CAST(sum(bytes_out) AS BIGINT)
 		FROM %s GROUP BY bucket`, p.fromMs, p.stepMs, source), func(rows *sql.Rows) error {
 		var bucket, covered int64
 		var viewerMs, viewersMax, in, out sql.NullInt64
-		if err := rows.Scan(&bucket, &covered, &viewerMs, &viewersMax, &in, &out); err != nil {
+		var servers int64
+		if err := rows.Scan(&bucket, &covered, &servers, &viewerMs, &viewersMax, &in, &out); err != nil {
 			return err
 		}
 		point := &points[bucket]
-		point.CoveredMs = covered
+		point.CoveredMs, point.Servers = covered, servers
 		point.ViewerMs, point.ViewersMax = nullable(viewerMs), nullable(viewersMax)
 		point.BytesIn, point.BytesOut = nullable(in), nullable(out)
 		return nil
