@@ -60,6 +60,7 @@ demo: ## the whole service on this machine with a simulated fleet
 docs: ## write the generated pages and example files anew
 	$(GO) test ./config -run 'TestGenerated|TestFixtures' -update
 	$(GO) test ./cmd/vigil ./cmd/vigil-agent -run TestReference -update
+	$(GO) test ./api -run TestReferencePage -update
 	$(GO) test . -run TestMetricsPage -update
 
 screenshots: ## take the pictures of the documentation anew (needs chromium)

@@ -260,10 +260,10 @@ func TestReferencePage(t *testing.T) {
 	}
 	got, err := os.ReadFile(name)
 	if err != nil {
-		t.Fatalf("%v (go test ./api -run TestReferencePage -update makes it)", err)
+		t.Fatalf("%v (make docs writes it)", err)
 	}
 	if string(got) != want {
-		t.Errorf("%s is not what openapi.json says; go test ./api -run TestReferencePage -update makes it anew", name)
+		t.Errorf("%s is not what openapi.json says; run: make docs", name)
 	}
 }
 
