@@ -22,6 +22,7 @@ type applying struct {
 	fresh      newNames
 	appenders  map[string]*appender
 	edges      []int64
+	pieces     int            // into which a snapshot of the packet at hand may be cut at most
 	entries    []*streamEntry // of the samples, in their order: names are looked up once
 	samples    int64
 	rows       int64
@@ -242,10 +243,11 @@ func (a *applying) names(b *store.Batch) error {
 		if err != nil {
 			return err
 		}
+		first := firstHeard(b)
 		for _, s := range a.fresh.servers {
 			app.u64(0, s.id)
 			app.text(1, s.server)
-			app.i64(2, firstHeard(b, s.server))
+			app.i64(2, first[s.server])
 			if err := app.next(); err != nil {
 				return err
 			}
@@ -272,13 +274,15 @@ func (a *applying) names(b *store.Batch) error {
 	return nil
 }
 
-// firstHeard is the beginning of the oldest interval of a server in a batch.
-func firstHeard(b *store.Batch, server string) int64 {
-	first := int64(maxTimeMs)
+// firstHeard is the beginning of the oldest interval of every server in a batch.
+func firstHeard(b *store.Batch) map[string]int64 {
+	first := map[string]int64{}
 	for _, p := range b.Packets {
 		for i := range p.Snapshots {
-			if s := &p.Snapshots[i]; s.Server.Key == server {
-				first = min(first, timeOf(s)-intervalOf(s))
+			s := &p.Snapshots[i]
+			began := timeOf(s) - intervalOf(s)
+			if at, there := first[s.Server.Key]; !there || began < at {
+				first[s.Server.Key] = began
 			}
 		}
 	}
@@ -288,6 +292,7 @@ func firstHeard(b *store.Batch, server string) int64 {
 func (a *applying) packet(p *fleet.Packet, receivedMs int64) error {
 	newest := int64(minTimeMs)
 	var in, out fleet.Int
+	a.pieces = mostPieces(p)
 	for i := range p.Snapshots {
 		s := &p.Snapshots[i]
 		newest = max(newest, timeOf(s))

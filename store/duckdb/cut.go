@@ -11,39 +11,66 @@ import (
 const (
 	maxCount      = 1 << 31       // viewers, connections, frames
 	maxBytes      = 1 << 47       // in one interval
-	maxIntervalMs = 31 * dayMs    // of one snapshot
+	maxIntervalMs = 24 * dayMs    // of one snapshot; more does not fit into 32 bits
 	maxViewerMs   = 1 << 50       // in one interval
 	maxGauge      = 1 << 53       // anything else
 	minTimeMs     = 0             // 1970
 	maxTimeMs     = 4102444800000 // 2100
 )
 
+// maxCutRows bounds the rows that the cuts of one packet make. A small packet may hold
+// two hundred thousand streams and say that it covers a day: cut into 97 pieces each
+// it would keep the store busy for a minute.
+const maxCutRows = 400_000
+
 // A cut divides an interval that is longer than a minute at the borders of buckets, so
 // that a merged packet fills the minutes it stands for instead of one spike. Borders
 // are minutes, for intervals over fifteen minutes quarters of an hour, and over a day days,
-// which bounds the number of pieces to 97.
+// which bounds the number of pieces to 97. Where that would be too many rows, borders
+// are coarser, and in the end there is one piece.
 type cut struct {
 	endMs   int64
 	totalMs int64
 	edges   []int64 // ends of the pieces, the last one is endMs
 }
 
-func cutOf(endMs, intervalMs int64, edges []int64) cut {
+// cutOf cuts an interval into at most so many pieces. edges is memory to use.
+func cutOf(endMs, intervalMs int64, most int, edges []int64) cut {
 	c := cut{endMs: endMs, totalMs: intervalMs, edges: edges[:0]}
-	if intervalMs > minuteMs {
-		width := int64(minuteMs)
-		switch {
-		case intervalMs > dayMs:
-			width = dayMs
-		case intervalMs > quarterMs:
-			width = quarterMs
-		}
+	if width := cutWidth(intervalMs, most); width > 0 {
 		for edge := floorTo(endMs-intervalMs, width) + width; edge < endMs; edge += width {
 			c.edges = append(c.edges, edge)
 		}
 	}
 	c.edges = append(c.edges, endMs)
 	return c
+}
+
+// cutWidth is the distance of the borders in an interval; 0: it stays whole.
+func cutWidth(intervalMs int64, most int) int64 {
+	if intervalMs <= minuteMs {
+		return 0
+	}
+	for _, w := range [...]struct{ widthMs, upToMs int64 }{{minuteMs, quarterMs}, {quarterMs, dayMs}, {dayMs, maxIntervalMs}} {
+		pieces := (intervalMs-1)/w.widthMs + 2 // wherever the interval begins
+		if intervalMs <= w.upToMs && pieces <= int64(most) {
+			return w.widthMs
+		}
+	}
+	return 0
+}
+
+// mostPieces is into how many pieces the snapshots of a packet may be cut.
+func mostPieces(p *fleet.Packet) int {
+	rows := 0
+	for i := range p.Snapshots {
+		s := &p.Snapshots[i]
+		rows += len(s.Streams) + 1
+		for j := range s.Streams {
+			rows += len(s.Streams[j].ByTech)
+		}
+	}
+	return maxCutRows / max(rows, 1)
 }
 
 // share is the part of a total that belongs to piece i. The shares of all pieces add

@@ -88,8 +88,9 @@ func streamID(server string, n streamName, salt int) uint64 {
 
 // newNames are the dimension rows that a transaction has to add.
 type newNames struct {
-	servers []newServer
-	streams []newStream
+	servers   []newServer
+	serverIDs map[uint64]string // of servers
+	streams   []newStream
 }
 
 type newServer struct {
@@ -128,6 +129,10 @@ func (ids *idents) server(ctx context.Context, q *sql.Conn, name string, fresh *
 		ids.servers[name] = e
 		if !found {
 			fresh.servers = append(fresh.servers, newServer{id: id, server: name})
+			if fresh.serverIDs == nil {
+				fresh.serverIDs = map[uint64]string{}
+			}
+			fresh.serverIDs[id] = name
 		}
 		return e, nil
 	}
@@ -135,10 +140,8 @@ func (ids *idents) server(ctx context.Context, q *sql.Conn, name string, fresh *
 }
 
 func ownerOfServerID(ctx context.Context, q *sql.Conn, id uint64, fresh *newNames) (string, bool, error) {
-	for _, s := range fresh.servers {
-		if s.id == id {
-			return s.server, true, nil
-		}
+	if owner, given := fresh.serverIDs[id]; given {
+		return owner, true, nil
 	}
 	var owner []byte
 	err := q.QueryRowContext(ctx, "SELECT server FROM server_dim WHERE server_id = "+utoa(id)).Scan(&owner)

@@ -20,7 +20,7 @@ type streamSums struct {
 
 func (a *applying) snapshot(agent string, s *fleet.Snapshot, receivedMs int64) error {
 	entry := a.db.ids.servers[s.Server.Key]
-	c := cutOf(timeOf(s), intervalOf(s), a.edges)
+	c := cutOf(timeOf(s), intervalOf(s), a.pieces, a.edges)
 	a.edges = c.edges
 	sums := make([]streamSums, len(c.edges))
 	for i := range s.Streams {
