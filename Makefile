@@ -24,9 +24,17 @@ build: agent ## build both programs into bin/
 agent: ## build the agent alone: static, without C
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/vigil-agent ./cmd/vigil-agent
 
-test: tools ## install what tests need, then vet and test everything with the race detector
+# What takes longest stands first, so that nothing waits for it at the end.
+SLOW := ./agent ./spool ./panel ./media/mediatest/real ./demo ./store/duckdb
+# These walk through every step that can fail. With -short it is a sample of the steps;
+# without the race detector it is all of them.
+MATRICES := ./agent ./spool
+
+test: tools ## install what tests need, then vet and test everything, with the race detector
 	$(GO) vet ./...
-	$(GO) test -race -timeout $(TIMEOUT) -p $(PARALLEL) ./...
+	@# The lab starts programs as processes; a race detector in its tests sees nothing of them.
+	$(GO) test -race -short -vet=off -timeout $(TIMEOUT) -p $(PARALLEL) $(SLOW) $$($(GO) list ./... | grep -v '/lab$$')
+	$(GO) test -vet=off -timeout $(TIMEOUT) -p $(PARALLEL) ./lab $(MATRICES)
 
 tools: ## install the programs that tests start, where apt-get exists
 	@scripts/test-tools.sh
