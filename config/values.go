@@ -20,9 +20,6 @@ type Value struct {
 	Origin string // "vigil.toml:12", "VIGIL_INGEST_LISTEN", "-set", "default"
 }
 
-// List returns all values. The caller must not change it.
-func (vs *Values) List() []Value { return vs.list }
-
 func (vs *Values) set(key, text, origin string) {
 	if i, ok := vs.byKey[key]; ok {
 		vs.list[i].TOML, vs.list[i].Origin = text, origin

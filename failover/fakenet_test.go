@@ -62,14 +62,6 @@ func newFakeNet(t *testing.T, addrs ...string) *fakeNet {
 
 func (n *fakeNet) host(addr string) *fakeHost { return n.hosts[netip.MustParseAddr(addr)] }
 
-func (n *fakeNet) addrs() []netip.Addr {
-	var all []netip.Addr
-	for addr := range n.hosts {
-		all = append(all, addr)
-	}
-	return all
-}
-
 func (n *fakeNet) dialed(addr string) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -214,9 +214,3 @@ func (s *shard) close() {
 	default:
 	}
 }
-
-func (s *shard) load() (entries int, bytes int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.waiting) + s.inFlight, s.waitingBytes
-}

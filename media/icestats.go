@@ -12,15 +12,14 @@ import (
 
 // iceStats is what Icecast says about itself, whichever page it came from.
 type iceStats struct {
-	serverID                       string
-	serverStart                    string // as printed, the ISO form where there is one
-	listenerConns, sourceConns     fleet.Int
-	relayConns                     fleet.Int
-	listeners, clientLimit         fleet.Int
-	totalBytesRead, totalBytesSent fleet.Int // only some forks
-	sources                        []iceSource
-	unknown                        int64
-	repaired                       bool // the JSON was invalid as it came
+	serverID                   string
+	serverStart                string // as printed, the ISO form where there is one
+	listenerConns, sourceConns fleet.Int
+	relayConns                 fleet.Int
+	listeners                  fleet.Int
+	sources                    []iceSource
+	unknown                    int64
+	repaired                   bool // the JSON was invalid as it came
 }
 
 type iceSource struct {

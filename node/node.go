@@ -124,9 +124,6 @@ func (n *Node) Store() *duckdb.DB { return n.store }
 // no storage role.
 func (n *Node) Live() *live.View { return n.view }
 
-// Journal returns the journal, for its counters. Use it after Started.
-func (n *Node) Journal() *journal.Journal { return n.journal }
-
 // Catalog returns accounts and tokens. Use it after Started.
 func (n *Node) Catalog() *catalog.Catalog { return n.catalog }
 

@@ -30,8 +30,6 @@ const (
 
 	// Changes are all calls that change something on disk.
 	Changes = OpCreate | OpWrite | OpSync | OpTruncate | OpRename | OpRemove | OpSyncDir | OpMkdir
-	// Reads are all calls that only look.
-	Reads = OpOpen | OpRead | OpReadDir
 )
 
 // Mode is how a call fails.
@@ -49,7 +47,7 @@ const (
 	Torn
 	// NoSpace: ENOSPC. A Write stores a part.
 	NoSpace
-	// PowerCut: the call is not done, and neither is any later one until Restart.
+	// PowerCut: the call is not done, and neither is any later one until Crash or Kill.
 	PowerCut
 )
 
