@@ -29,7 +29,8 @@ func (c *core) quarantine(d Damage) {
 		return
 	}
 	defer out.Close()
-	if _, err := out.Write(data[:n]); err == nil {
+	_, err = out.Write(data[:n])
+	if err == nil {
 		err = out.Sync()
 	}
 	if err != nil {
