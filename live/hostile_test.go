@@ -86,7 +86,7 @@ func TestViewForgetsTheSilentWhenThereAreTooManyStreams(t *testing.T) {
 func TestEndedStreamsAreBoundedAtAnyTime(t *testing.T) {
 	t.Parallel()
 	v := New()
-	for i := range 12 {
+	for i := range 8 {
 		at := start.Add(time.Duration(i) * time.Second)
 		s := snapshotAt("a", at, 1)
 		for j := range 30_000 {
