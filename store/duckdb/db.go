@@ -16,8 +16,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	driver "github.com/duckdb/duckdb-go/v2"
-
 	"vigil/config"
 	"vigil/observe"
 	"vigil/store"
@@ -158,9 +156,9 @@ func (db *DB) open(ctx context.Context) error {
 		}
 	}
 	path := filepath.Join(db.opts.Dir, databaseFile)
-	connector, err := driver.NewConnector(path, nil)
+	connector, err := db.connect(path)
 	if err != nil {
-		return fmt.Errorf("open database: %w", err)
+		return err
 	}
 	db.sql = sql.OpenDB(connector)
 	db.sql.SetMaxOpenConns(maxReaders + 2) // and one for lookups, one for maintenance
