@@ -118,13 +118,14 @@ type Storage struct {
 	SessionsFor time.Duration `toml:"sessions_for" default:"90d" limit:"1h..3650d"`
 	// ApplyEvery is the longest wait before taken packets become one transaction.
 	// Longer is cheaper, shorter is fresher.
-	ApplyEvery time.Duration `toml:"apply_every" default:"200ms" limit:"10ms..1m"`
+	ApplyEvery time.Duration `toml:"apply_every" default:"1s" limit:"10ms..1m"`
 	// SealEvery is how often new rows become Parquet files.
 	SealEvery time.Duration `toml:"seal_every" default:"10m" limit:"10s..1d"`
 	// MemoryBytes is how much memory the database engine may use.
 	MemoryBytes int64 `toml:"memory_bytes" default:"1GiB" limit:"128MiB..1TiB" kind:"size"`
-	// Threads is how many threads the database engine may use. 0 means one per
-	// processor.
+	// Threads is how many threads the database engine may use for one question or one
+	// change. 0 means one, which costs the least: threads of the engine that have nothing
+	// to do wait actively. Questions of several people run side by side anyway.
 	Threads int `toml:"threads" default:"0" limit:"0..1024"`
 }
 

@@ -31,8 +31,10 @@ import (
 )
 
 const (
-	// defaultApplyEvery is the longest wait of a packet before its transaction.
-	defaultApplyEvery = 200 * time.Millisecond
+	// defaultApplyEvery is the longest wait of a packet before its transaction. A
+	// transaction costs as much as some thousand rows, however few it has, and a page
+	// may be two seconds behind.
+	defaultApplyEvery = time.Second
 	// maxBatchPackets and maxBatchRows end the wait early: a transaction of this size
 	// takes about a tenth of a second.
 	maxBatchPackets = 500

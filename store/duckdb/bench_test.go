@@ -22,21 +22,27 @@ func cpuTime(tb testing.TB) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// BenchmarkApply measures one hour of a fleet in transactions of thirty packets, and
+// BenchmarkApply measures a time of a fleet in transactions of some packets, and
 // then the seal. Packets are made outside of the measured time.
 func BenchmarkApply(b *testing.B) {
+	for _, packets := range []int{1, 5, 30, 120} {
+		b.Run(fmt.Sprintf("%d packets", packets), func(b *testing.B) { benchmarkApply(b, packets) })
+	}
+}
+
+func benchmarkApply(b *testing.B, packets int) {
 	ctx := context.Background()
 	for b.Loop() {
-		w := newWorld(1, 60, 450)
+		w := newWorld(1, 120, 450)
 		c := &clock{w.start}
 		db := openTest(b, b.TempDir(), c)
 		var apply, seal time.Duration
 		var samples int64
-		const rounds = 60
+		rounds := 20
 		for n := range rounds {
 			whole := w.round(b, n)
-			for i := 0; i < len(whole.Packets); i += 30 {
-				batch := &store.Batch{Packets: whole.Packets[i : i+30], Received: whole.Received[i : i+30], Positions: whole.Positions, Ledger: map[store.AgentEpoch]*fleet.Ledger{}}
+			for i := 0; i < len(whole.Packets); i += packets {
+				batch := &store.Batch{Packets: whole.Packets[i : i+packets], Received: whole.Received[i : i+packets], Positions: whole.Positions, Ledger: map[store.AgentEpoch]*fleet.Ledger{}}
 				for _, p := range batch.Packets {
 					key := store.AgentEpoch{Agent: p.ID.Agent, Epoch: p.ID.Epoch}
 					batch.Ledger[key] = whole.Ledger[key]
@@ -46,11 +52,11 @@ func BenchmarkApply(b *testing.B) {
 					b.Fatal(err)
 				}
 				apply += cpuTime(b) - began
-				samples += 30 * 450
+				samples += int64(packets) * 450
 			}
 			w.packets, w.received = nil, nil
 		}
-		c.t = w.start.Add(rounds * w.interval)
+		c.t = w.start.Add(time.Duration(rounds) * w.interval)
 		began := cpuTime(b)
 		for range 2 {
 			if err := db.Maintain(ctx, c.t); err != nil {

@@ -88,6 +88,7 @@ type DB struct {
 
 	maintainMu sync.Mutex
 	sealedAt   time.Time // guarded by maintainMu
+	tidiedAt   time.Time // guarded by maintainMu: when files were last merged and expired
 	prunedAt   time.Time // guarded by maintainMu
 
 	files *fileSet
@@ -144,7 +145,7 @@ func withDefaults(o Options) Options {
 		o.Config.MemoryBytes = 1 << 30
 	}
 	if o.Config.Threads == 0 {
-		o.Config.Threads = 2
+		o.Config.Threads = 1
 	}
 	return o
 }

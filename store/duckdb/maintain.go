@@ -13,6 +13,8 @@ const (
 	// settle is how long after its end an hour is merged: late packets of the same hour
 	// are then mostly there.
 	settle = 5 * time.Minute
+	// tidyEvery is how often files are merged and expired when none was added.
+	tidyEvery = time.Minute
 	// pruneEvery is how often rows that a newer one replaced are deleted.
 	pruneEvery = 10 * time.Minute
 	// maxMergeFiles bounds one merge.
@@ -48,29 +50,50 @@ func (db *DB) Maintain(ctx context.Context, now time.Time) error {
 	if db.sealedAt.IsZero() {
 		db.sealedAt = now // the first seal comes one period after the start
 	}
-	for {
-		generation, due := db.rotate(now)
-		if !due {
-			break
-		}
-		if err := db.seal(ctx, generation); err != nil {
-			return err
-		}
-		db.sealedAt = now
-		if err := db.checkpoint(ctx); err != nil {
-			return err
-		}
-	}
-	if err := db.mergeDue(ctx, now); err != nil {
+	m := maintaining{db: db, now: now, began: time.Now()}
+	if err := m.sealDue(ctx); err != nil {
 		return err
 	}
-	if err := db.expire(ctx, now); err != nil {
-		return err
+	if m.sealed || now.Sub(db.tidiedAt) >= tidyEvery || now.Before(db.tidiedAt) {
+		if err := m.mergeDue(ctx); err != nil {
+			return err
+		}
+		if err := db.expire(ctx, now); err != nil {
+			return err
+		}
+		db.tidiedAt = now
 	}
 	if err := db.prune(ctx, now); err != nil {
 		return err
 	}
 	return db.files.collect()
+}
+
+// maintaining is one call of Maintain.
+type maintaining struct {
+	db     *DB
+	now    time.Time // what the caller said
+	began  time.Time // when that was, by the clock of the process
+	sealed bool
+}
+
+// sealDue seals what is due. It is called between the steps of merging too: merging a day
+// of a large fleet takes minutes, and the hot tables must not grow meanwhile.
+func (m *maintaining) sealDue(ctx context.Context) error {
+	for {
+		now := m.now.Add(time.Since(m.began))
+		generation, due := m.db.rotate(now)
+		if !due {
+			return nil
+		}
+		if err := m.db.seal(ctx, generation); err != nil {
+			return err
+		}
+		m.db.sealedAt, m.sealed = now, true
+		if err := m.db.checkpoint(ctx); err != nil {
+			return err
+		}
+	}
 }
 
 // checkpoint moves the write-ahead log into the database file. It is short after a
@@ -85,13 +108,18 @@ func (db *DB) checkpoint(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (db *DB) mergeDue(ctx context.Context, now time.Time) error {
+func (m *maintaining) mergeDue(ctx context.Context) error {
 	for _, rule := range mergeRules {
+		// What one rule makes the next one may merge, so each looks anew.
+		list, err := manifest(ctx, m.db.sql, fmt.Sprintf("tier = '%s' AND level = %d", rule.tier, rule.level))
+		if err != nil {
+			return err
+		}
 		for _, k := range kindsInOrder() {
 			if rule.tier != tierRaw && !k.rolls() {
 				continue
 			}
-			if err := db.mergeKind(ctx, k, rule, now); err != nil {
+			if err := m.mergeKind(ctx, k, rule, list); err != nil {
 				return fmt.Errorf("merge %s %s files: %w", k.name, rule.tier, err)
 			}
 		}
@@ -99,19 +127,19 @@ func (db *DB) mergeDue(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-func (db *DB) mergeKind(ctx context.Context, k *kind, rule mergeRule, now time.Time) error {
-	list, err := manifest(ctx, db.sql, fmt.Sprintf("kind = '%s' AND tier = '%s' AND level = %d", k.name, rule.tier, rule.level))
-	if err != nil {
-		return err
-	}
+func (m *maintaining) mergeKind(ctx context.Context, k *kind, rule mergeRule, list []parquetFile) error {
+	db := m.db
 	spans := map[int64][]parquetFile{}
 	for _, f := range list {
+		if f.kind != k.name {
+			continue
+		}
 		at := f.maxMs
 		if rule.tier == tierRaw {
 			at-- // a raw row belongs to the bucket that holds its last millisecond
 		}
 		span := floorTo(at, rule.spanMs)
-		if span+rule.spanMs+settle.Milliseconds() <= now.UnixMilli() && !db.files.isMissing(f.name) && len(spans[span]) < maxMergeFiles {
+		if span+rule.spanMs+settle.Milliseconds() <= m.now.UnixMilli() && !db.files.isMissing(f.name) && len(spans[span]) < maxMergeFiles {
 			spans[span] = append(spans[span], f)
 		}
 	}
@@ -122,7 +150,7 @@ func (db *DB) mergeKind(ctx context.Context, k *kind, rule mergeRule, now time.T
 		if len(files) < 2 && files[0].rolled {
 			continue
 		}
-		if err := db.merge(ctx, k, rule, span, files); err != nil {
+		if err := m.merge(ctx, k, rule, span, files); err != nil {
 			return err
 		}
 	}
@@ -132,8 +160,8 @@ func (db *DB) mergeKind(ctx context.Context, k *kind, rule mergeRule, now time.T
 // merge replaces files by fewer ones with the same rows, partial rows of one bucket
 // added up, and, when they are not in the next coarser tier yet, adds them to it. All
 // of that becomes true in one transaction.
-func (db *DB) merge(ctx context.Context, k *kind, rule mergeRule, span int64, files []parquetFile) error {
-	started := time.Now()
+func (m *maintaining) merge(ctx context.Context, k *kind, rule mergeRule, span int64, files []parquetFile) error {
+	db, started := m.db, time.Now()
 	t := tierNamed(rule.tier)
 	roll := !files[0].rolled
 	source := db.readParquet(files)
@@ -164,6 +192,10 @@ func (db *DB) merge(ctx context.Context, k *kind, rule mergeRule, span int64, fi
 			return err
 		}
 		made = append(made, f)
+		if err := m.sealDue(ctx); err != nil {
+			db.unmake(made)
+			return err
+		}
 	}
 	if err := db.fault("merge files written"); err != nil {
 		return err
