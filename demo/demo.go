@@ -41,6 +41,7 @@ type Options struct {
 	Streams  int           // in the whole fleet, 1 to 500,000
 	Seed     uint64        // of the simulated fleet
 	Interval time.Duration // between two polls of a server, 1 s to 5 min
+	Past     time.Duration // make so much history before it starts, up to 24 h; 0: none
 	For      time.Duration // stop by itself after this time; 0: run until interrupted
 	JSON     bool          // print one JSON object at the end and nothing else
 	Real     bool          // real nginx-rtmp and Icecast instead of the simulated fleet
@@ -75,6 +76,10 @@ func (o Options) check() (Options, error) {
 		return o, invalid("take 100 for each server", "a demo of %d servers has %d to %d streams, not %d", o.Servers, o.Servers, maxStreams, o.Streams)
 	case o.Interval < time.Second || o.Interval > 5*time.Minute:
 		return o, invalid("take 2s", "the interval of a demo is 1s to 5m, not %v", o.Interval)
+	case o.Past < 0 || o.Past > maxPast:
+		return o, invalid("take 1h", "the past of a demo is 0s to %v, not %v", maxPast, o.Past)
+	case o.Past > 0 && o.Real:
+		return o, invalid("leave out one of the two", "real servers have no past")
 	case o.For != 0 && o.For < minFor:
 		return o, invalid("take 30s", "a demo runs for at least %v, not %v", minFor, o.For)
 	}

@@ -21,6 +21,8 @@ const (
 // simulatedFleet is a fleet in closed form behind emulated status pages.
 type simulatedFleet struct {
 	sim   *fleetsim.Fleet
+	began time.Time
+	past  time.Duration
 	farm  *mediatest.Farm
 	done  chan struct{} // closed by close
 	wg    sync.WaitGroup
@@ -33,15 +35,18 @@ func newSimulatedFleet(o Options, began time.Time) *simulatedFleet {
 		Seed:    o.Seed,
 		Servers: o.Servers,
 		Streams: max(1, o.Streams/o.Servers),
-		Start:   began.Add(-time.Hour),
+		Start:   began.Add(-time.Hour - o.Past),
 		Churn:   true,
 	})
-	return &simulatedFleet{sim: sim, farm: mediatest.NewFarm(sim, mediatest.Options{MaxPolls: maxPolls}), done: make(chan struct{})}
+	return &simulatedFleet{sim: sim, began: began, past: o.Past, farm: mediatest.NewFarm(sim, mediatest.Options{MaxPolls: maxPolls}), done: make(chan struct{})}
 }
 
-func (f *simulatedFleet) start(_ context.Context, to destination, c *crew) error {
+func (f *simulatedFleet) start(ctx context.Context, to destination, c *crew) error {
 	if err := f.farm.Start(); err != nil {
 		return fmt.Errorf("start the simulated servers: %w", err)
+	}
+	if err := f.sendPast(ctx, to, f.began, f.past); err != nil {
+		return err
 	}
 	for i, e := range f.farm.Emulators() {
 		user, password := e.Credentials()

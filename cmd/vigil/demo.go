@@ -23,6 +23,7 @@ behind unless -dir is given.`
 	c.Flags.IntVar(&o.Streams, "streams", 0, "simulate this `NUMBER` of streams in the whole fleet; 0: 100 for each server")
 	c.Flags.Uint64Var(&o.Seed, "seed", 1, "a `NUMBER` that decides everything about the simulated fleet")
 	c.Flags.DurationVar(&o.Interval, "interval", 2*time.Second, "`TIME` between two polls of a server")
+	c.Flags.DurationVar(&o.Past, "past", 0, "make this `TIME` of history first, with gaps to look at; an hour takes some seconds")
 	c.Flags.DurationVar(&o.For, "for", 0, "stop after this `TIME`; 0: run until interrupted")
 	c.Flags.BoolVar(&o.JSON, "json", false, "print one JSON object at the end and nothing else")
 	c.Flags.BoolVar(&o.Real, "real", false, "start real nginx-rtmp, Icecast and ffmpeg instead of the simulated fleet")
