@@ -40,7 +40,7 @@ func TestLoopbackTLS(t *testing.T) {
 			served.Add(1)
 			body, _ := io.ReadAll(r.Body)
 			_, _ = io.WriteString(w, r.Proto+" "+r.Host+" "+string(body))
-		}), ReadHeaderTimeout: time.Second},
+		}), ReadHeaderTimeout: time.Minute},
 	}
 	server.StartTLS()
 	defer server.Close()
@@ -56,6 +56,8 @@ func TestLoopbackTLS(t *testing.T) {
 	for seed := range uint64(6) {
 		tr, err := New(Options{
 			Host: "example.com", Port: number.Port(), Resolver: dns, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, Seed: seed + 1,
+			// Who waits for the silent address waits much longer than any machine needs.
+			ConnectTimeout: time.Minute, FirstByteTimeout: time.Minute,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -81,7 +83,7 @@ func TestLoopbackTLS(t *testing.T) {
 			if string(body) != "HTTP/2.0 example.com hello" {
 				t.Errorf("answer %q", body)
 			}
-			if took := time.Since(began); took > 3*time.Second {
+			if took := time.Since(began); took > 20*time.Second {
 				t.Errorf("seed %d request %d took %s", seed, i, took)
 			}
 		}
@@ -162,7 +164,7 @@ func TestPlainTransportGivesUpInTime(t *testing.T) {
 		_ = resp.Body.Close()
 		t.Error("nothing answered, and there was an answer")
 	}
-	if took := time.Since(began); took > 2*time.Second {
+	if took := time.Since(began); took > 20*time.Second { // without the limit it is for ever
 		t.Errorf("took %s", took)
 	}
 }

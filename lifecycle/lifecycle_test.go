@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -203,31 +204,31 @@ func TestDrainOutsideOfAPart(t *testing.T) {
 }
 
 func TestSignals(t *testing.T) { // not parallel: signals reach the whole process
-	aborted := make(chan struct{})
-	ctx, release := signalContext(t.Context(), noLog(), func() { close(aborted) })
+	var clock, seen atomic.Int64 // nanoseconds that passed; signals that were looked at
+	looked, aborted := make(chan struct{}, 3), make(chan int64, 1)
+	now := func() time.Time {
+		seen.Add(1)
+		looked <- struct{}{}
+		return time.Unix(1, clock.Load())
+	}
+	ctx, release := signalContext(t.Context(), noLog(), now, func() { aborted <- seen.Load() })
 	defer release()
 	kill := func() {
 		t.Helper()
 		if err := syscall.Kill(syscall.Getpid(), syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
+		<-looked
 	}
 	kill()
 	<-ctx.Done()
-	select {
-	case <-aborted:
-		t.Fatal("the first signal aborted")
-	default:
-	}
-	kill()                    // at once: a repeat of the first
-	time.Sleep(2 * oneSignal) // real time: signals come from outside
-	select {
-	case <-aborted:
-		t.Fatal("a repeat of the first signal aborted")
-	default:
-	}
+	clock.Add(int64(oneSignal) - 1)
+	kill() // a repeat of the first
+	clock.Add(1)
 	kill()
-	<-aborted
+	if n := <-aborted; n != 3 {
+		t.Errorf("signal %d aborted, want the third: the second is a repeat of the first", n)
+	}
 	release()
 	release() // twice does no harm
 }

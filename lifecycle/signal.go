@@ -19,10 +19,10 @@ const exitAborted = 130
 // SignalContext returns a context that ends at the first SIGINT or SIGTERM. The second
 // one ends the process at once. The returned function gives the signals back.
 func SignalContext(parent context.Context, log *slog.Logger) (context.Context, context.CancelFunc) {
-	return signalContext(parent, log, func() { os.Exit(exitAborted) })
+	return signalContext(parent, log, time.Now, func() { os.Exit(exitAborted) })
 }
 
-func signalContext(parent context.Context, log *slog.Logger, abort func()) (context.Context, context.CancelFunc) {
+func signalContext(parent context.Context, log *slog.Logger, now func() time.Time, abort func()) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(parent)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -32,12 +32,13 @@ func signalContext(parent context.Context, log *slog.Logger, abort func()) (cont
 		for {
 			select {
 			case s := <-signals:
+				at := now()
 				switch {
 				case first.IsZero():
-					first = time.Now()
+					first = at
 					log.Info("stopping", "signal", s.String())
 					cancel()
-				case time.Since(first) < oneSignal:
+				case at.Sub(first) < oneSignal:
 				default:
 					log.Warn("second signal, ending at once", "signal", s.String())
 					abort()

@@ -55,16 +55,7 @@ func TestNginxCountsAndLogs(t *testing.T) {
 		one := stream(s, "s1")
 		return one.NClients == 3 && one.BytesOut > one.BytesIn
 	}))
-	before, begin := stream(streamsOf(t, n), "s1"), time.Now()
-	time.Sleep(4 * time.Second)
-	after, took := stream(streamsOf(t, n), "s1"), time.Since(begin)
-	in, out := after.BytesIn-before.BytesIn, after.BytesOut-before.BytesOut
-	if rate := float64(in) * 8 / took.Seconds(); rate < 0.75*float64(clip.BitsPerSec) || rate > 1.25*float64(clip.BitsPerSec) {
-		t.Errorf("stream runs at %.0f bit/s, clip has %d", rate, clip.BitsPerSec)
-	}
-	if float64(out) < 1.8*float64(in) || float64(out) > 2.2*float64(in) {
-		t.Errorf("%d bytes in, %d out to two viewers", in, out)
-	}
+	after := awaitRate(t, n, clip)
 	for _, v := range viewers {
 		v.Kill()
 	}
@@ -86,6 +77,28 @@ func TestNginxCountsAndLogs(t *testing.T) {
 	}
 }
 
+// awaitRate waits for four seconds in which the stream s1 runs at the rate of its clip,
+// in once and out twice, and returns how it stands then. A busy machine holds a
+// publisher up and lets it catch up, so it may take several tries.
+func awaitRate(t *testing.T, n *Nginx, clip Clip) Stream {
+	t.Helper()
+	const tries = 8
+	for try := 1; ; try++ {
+		before, begin := stream(streamsOf(t, n), "s1"), time.Now()
+		time.Sleep(4 * time.Second)
+		after, took := stream(streamsOf(t, n), "s1"), time.Since(begin)
+		in, out := after.BytesIn-before.BytesIn, after.BytesOut-before.BytesOut
+		rate := float64(in) * 8 / took.Seconds() / float64(clip.BitsPerSec)
+		copies := float64(out) / float64(in)
+		if rate > 0.75 && rate < 1.25 && copies > 1.8 && copies < 2.2 {
+			return after
+		}
+		if try == tries {
+			t.Fatalf("stream runs at %.2f of the clip's rate, with %.2f bytes out for one in, %d times in a row", rate, copies, tries)
+		}
+	}
+}
+
 func TestNginxReloadAndRestart(t *testing.T) {
 	t.Parallel()
 	ctx, lab := t.Context(), ForTest(t)
@@ -102,7 +115,7 @@ func TestNginxReloadAndRestart(t *testing.T) {
 	noErr(t, n.Restart(ctx))
 	select {
 	case <-publisher.Ended():
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the publisher survived a restart")
 	}
 }
@@ -168,7 +181,7 @@ func TestIcecastCountsAndLogs(t *testing.T) {
 	source.Kill()
 	select {
 	case <-second.Ended():
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the listener survived its source")
 	}
 	noErr(t, ice.AwaitMounts(ctx, "the mount is gone", func(m []Mount) bool { return len(m) == 1 && m[0].Name == "/b.ogg" }))
