@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,7 +62,7 @@ func TestPowerCutsLoseNothingAcknowledged(t *testing.T) {
 				DataDir: filepath.Join(data.Mount, "data"), SpoolDir: spools.Mount,
 				Set: []string{"storage.seal_every=10s", "journal.max_bytes=64MiB", "storage.memory_bytes=256MiB"},
 			}))
-			random := rand.New(rand.NewPCG(seed, 3))
+			random, torn := rand.New(rand.NewPCG(seed, 3)), 0
 			for i := range cuts {
 				c := cut{service: i%3 != 1, agents: i%3 != 0, linger: time.Duration(random.Int64N(int64(time.Second))) * time.Duration(random.IntN(2))}
 				load := time.Duration(random.Int64N(int64(1500 * time.Millisecond)))
@@ -71,7 +72,11 @@ func TestPowerCutsLoseNothingAcknowledged(t *testing.T) {
 				healed := time.Now()
 				noErr(t, stage.Heal(ctx))
 				noErr(t, stage.AwaitAcknowledged(ctx, healed))
+				if c.service && strings.Contains(stage.Service.Process().Output(), "write-ahead log ended") {
+					torn++
+				}
 			}
+			t.Logf("%d times the end of the store's log was cut off", torn)
 			audit := must[*lab.Audit](t)(stage.Settle(ctx, lab.NoPages))
 			report(t, stage, audit, fmt.Sprintf("power cuts: service on %s, agents on %s", on.service, on.spools), cuts, seed)
 			noErr(t, errors.Join(data.Check(ctx), spools.Check(ctx)))
