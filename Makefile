@@ -71,7 +71,7 @@ docs: ## write the generated pages and example files anew
 	$(GO) test ./api -run TestReferencePage -update
 	$(GO) test . -run TestMetricsPage -update
 
-screenshots: ## take the pictures of the documentation anew (needs chromium)
+screenshots: tools ## take the pictures of the documentation anew, of a demo (some minutes)
 	$(GO) run ./panel/screenshots -out docs/images
 
 clean: ## remove what was built

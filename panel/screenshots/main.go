@@ -1,61 +1,73 @@
-// Command screenshots takes pictures of every page of the panel over a made-up fleet:
-// wide and narrow, light and dark, in good and bad times.
+// Command screenshots takes the pictures of the documentation: of a demo, with a fixed
+// seed, with an hour behind it.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"time"
 
+	"vigil/demo"
 	"vigil/panel/paneltest"
-	"vigil/report/reporttest"
 )
 
-type scene struct {
-	name     string
-	scenario reporttest.Scenario
-	streams  int
-	down     bool // the service is away while the page is open
+// What the pictures show.
+const (
+	seed      = 1
+	servers   = 20
+	streams   = 2000
+	interval  = 5 * time.Second
+	past      = time.Hour
+	startWait = 10 * time.Minute // the past is made first
+	pageWait  = 30 * time.Second
+)
+
+type picture struct {
+	name, path string
+	width      int
+	scheme     string
 }
 
-var scenes = []scene{
-	{name: "normal", scenario: reporttest.Normal},
-	{name: "gaps", scenario: reporttest.Gaps},
-	{name: "empty", scenario: reporttest.Empty},
-	{name: "silent", scenario: reporttest.Silent},
-	{name: "error", scenario: reporttest.Broken},
-	{name: "stale", scenario: reporttest.Normal, down: true},
-	{name: "huge", scenario: reporttest.Normal, streams: 300_000},
-}
-
-var pages = []struct{ name, path string }{
-	{"now", "/"},
-	{"servers", "/servers"},
-	{"server", "/servers/edge-ams-01?range=6h"},
-	{"streams", "/streams"},
-	{"stream", "/stream?server=edge-fra-01&app=live&name=news-24"},
-	{"missing", "/servers/nobody"},
+// pictures are those of the documentation. The first is the one in the README.
+var pictures = []picture{
+	{"now", "/", 1280, "light"},
+	{"now-dark", "/", 1280, "dark"},
+	{"now-narrow", "/", 390, "light"},
+	{"servers", "/servers", 1280, "light"},
+	{"server-gap", "/servers/sim-0004", 1280, "light"},
+	{"streams", "/streams", 1280, "light"},
+	{"streams-narrow", "/streams", 390, "dark"},
+	{"stream", "/stream?server=sim-0001&app=live&name=cam-0001", 1280, "light"},
+	{"stream-dark", "/stream?server=sim-0001&app=live&name=cam-0001", 1280, "dark"},
 }
 
 func main() {
-	out := flag.String("out", "screenshots", "directory for the pictures")
-	only := flag.String("only", "", "take only pictures whose name contains this")
+	out := flag.String("out", "docs/images", "write the pictures into this `DIR`")
+	only := flag.String("only", "", "take only pictures whose name contains this `TEXT`")
+	madeUp := flag.Bool("made-up", false, "take every page over a made-up fleet instead, in good and bad times")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *out, *only); err != nil {
+	take := takeDemo
+	if *madeUp {
+		take = takeScenes
+	}
+	if err := take(ctx, *out, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, out, only string) error {
+// takeDemo runs a demo, takes the pictures, and ends the demo.
+func takeDemo(ctx context.Context, out, only string) (err error) {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
@@ -63,103 +75,80 @@ func run(ctx context.Context, out, only string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = b.Close() }()
-	for _, s := range scenes {
-		if err := takeScene(b, s, out, only); err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+	defer func() { err = errors.Join(err, b.Close()) }()
+	said := &greeting{done: make(chan struct{})}
+	demoCtx, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- demo.Run(demoCtx, demo.Options{
+			Seed: seed, Servers: servers, Streams: streams, Interval: interval, Past: past, Listen: "127.0.0.1:0", Out: said,
+		})
+	}()
+	defer func() {
+		stop()
+		err = errors.Join(err, <-ended)
+	}()
+	select {
+	case <-said.done:
+	case err := <-ended:
+		ended <- nil
+		return errors.Join(errors.New("the demo ended before it began"), err)
+	case <-time.After(startWait):
+		return fmt.Errorf("the demo did not begin within %v", startWait)
+	}
+	if err := signIn(b, said); err != nil {
+		return err
+	}
+	for _, p := range pictures {
+		if !strings.Contains(p.name, only) {
+			continue
 		}
-	}
-	return nil
-}
-
-func takeScene(b *paneltest.Browser, s scene, out, only string) error {
-	wanted := func(page, width, scheme string) bool {
-		return strings.Contains(strings.Join([]string{s.name, page, width, scheme}, "-")+".png", only)
-	}
-	world := reporttest.New(reporttest.Config{Now: time.Now, Scenario: s.scenario, Streams: s.streams})
-	site, err := paneltest.NewSite(world, time.Now, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = site.Down() }()
-	if err := b.Go(site.URL("/login")); err != nil {
-		return err
-	}
-	for _, width := range []int{1440, 390} {
-		for _, scheme := range []string{"light", "dark"} {
-			if err := look(b, width, scheme); err != nil {
-				return err
-			}
-			if s.name == "normal" && wanted("login", fmt.Sprint(width), scheme) {
-				if err := take(b, site.URL("/login"), filepath.Join(out, fmt.Sprintf("normal-login-%d-%s.png", width, scheme)), nil); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	if err := paneltest.SignIn(b, site); err != nil {
-		return err
-	}
-	for _, page := range pages {
-		for _, width := range []int{1440, 390} {
-			for _, scheme := range []string{"light", "dark"} {
-				if !wanted(page.name, fmt.Sprint(width), scheme) {
-					continue
-				}
-				if err := look(b, width, scheme); err != nil {
-					return err
-				}
-				name := filepath.Join(out, fmt.Sprintf("%s-%s-%d-%s.png", s.name, page.name, width, scheme))
-				var before func() error
-				if s.down && page.name != "missing" {
-					before = func() error { return leave(b, site) }
-				}
-				if err := take(b, site.URL(page.path), name, before); err != nil {
-					return err
-				}
-				if before != nil {
-					if err := site.Up(); err != nil {
-						return err
-					}
-				}
-			}
-		}
-	}
-	return nil
-}
-
-func look(b *paneltest.Browser, width int, scheme string) error {
-	if err := b.Size(width, 900); err != nil {
-		return err
-	}
-	return b.Scheme(scheme)
-}
-
-// leave takes the service away and waits until the page says so.
-func leave(b *paneltest.Browser, site *paneltest.Site) error {
-	if err := site.Down(); err != nil {
-		return err
-	}
-	return b.WaitFor("document.documentElement.dataset.conn === 'away'", 20*time.Second)
-}
-
-func take(b *paneltest.Browser, url, name string, before func() error) error {
-	if err := b.Go(url); err != nil {
-		return err
-	}
-	if err := b.WaitFor("!document.querySelector('[aria-busy=true]') && (!document.body.dataset.build || document.documentElement.dataset.conn !== 'static')", 20*time.Second); err != nil {
-		return err
-	}
-	if before != nil {
-		if err := before(); err != nil {
+		if err := look(b, p.width, p.scheme); err != nil {
 			return err
 		}
+		if err := take(b, said.url+p.path, filepath.Join(out, p.name+".png"), nil); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
 	}
-	time.Sleep(350 * time.Millisecond) // fonts and the charts' first frame
-	png, err := b.Screenshot(true)
-	if err != nil {
+	return nil
+}
+
+// signIn logs in and waits until all servers have told rates.
+func signIn(b *paneltest.Browser, said *greeting) error {
+	if err := look(b, pictures[0].width, pictures[0].scheme); err != nil {
 		return err
 	}
-	fmt.Println(name)
-	return os.WriteFile(name, png, 0o644)
+	if err := b.Go(said.url + "/login"); err != nil {
+		return err
+	}
+	if err := errors.Join(b.Type("input[name=name]", said.user), b.Type("input[name=password]", said.password), b.Click("button[type=submit]")); err != nil {
+		return err
+	}
+	if err := b.WaitFor(fmt.Sprintf(`/\b%[1]d of %[1]d\b/.test(document.querySelector("#totals")?.innerText.replace(/\s+/g, " "))`, servers), pageWait); err != nil {
+		return err
+	}
+	time.Sleep(3 * interval) // the first poll of an agent has no rates yet
+	return nil
+}
+
+// greeting is what the demo says when it is there: where, and how to log in.
+type greeting struct {
+	done                chan struct{} // closed when the fields are set
+	url, user, password string
+
+	mu   sync.Mutex
+	text strings.Builder // guarded by mu
+}
+
+var greetingForm = regexp.MustCompile(`Look at +(\S+)\s+Log in +(\S+)\s+Password +(\S+)\s`)
+
+func (g *greeting) Write(text []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.text.Write(text)
+	if found := greetingForm.FindStringSubmatch(g.text.String()); found != nil && g.url == "" {
+		g.url, g.user, g.password = found[1], found[2], found[3]
+		close(g.done)
+	}
+	return len(text), nil
 }
