@@ -139,17 +139,16 @@ func pointOf(p store.Point, of subject) Point {
 	if p.State != fleet.StateUnknown {
 		out.State = p.State.String()
 	}
-	// The sum over a fleet divided by its covered time is the average of one server. All
-	// that were seen in the bucket count whole, also when it is cut short by a gap: the
-	// level is what was seen, and the completeness says for how much of the time. A silent
-	// server is not among them.
-	members := 1.0
 	if of == ofFleet {
-		members = float64(p.Servers)
+		// Servers are seen for different times, so each one's average is its own, also in a
+		// bucket that a gap cuts short: completeness says for how much of the time.
+		out.ViewersAvg = intNum(p.Level.ViewersMilli).times(0.001)
+		out.InBps, out.OutBps = p.Level.InBps, p.Level.OutBps
+		return out
 	}
-	out.ViewersAvg = average(p.ViewerMs, p.CoveredMs).times(members)
-	out.InBps = rate(p.BytesIn, p.CoveredMs).times(members).rounded()
-	out.OutBps = rate(p.BytesOut, p.CoveredMs).times(members).rounded()
+	out.ViewersAvg = average(p.ViewerMs, p.CoveredMs)
+	out.InBps = rate(p.BytesIn, p.CoveredMs).rounded()
+	out.OutBps = rate(p.BytesOut, p.CoveredMs).rounded()
 	return out
 }
 

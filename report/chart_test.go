@@ -92,7 +92,9 @@ func TestAFleetCountsWhatReported(t *testing.T) {
 	t.Parallel()
 	seen := func(servers, coveredMs int64) store.Point {
 		p := bucket(2, coveredMs)
-		p.Servers = servers
+		if servers > 0 {
+			p.Level = store.Level{ViewersMilli: fleet.Of(servers * 10_000), OutBps: fleet.Of(servers * 8_000)}
+		}
 		return p
 	}
 	c := chartOf(ranges[0], series(
@@ -134,7 +136,7 @@ func TestPeaks(t *testing.T) {
 		t.Errorf("peak of bandwidth (-want +got):\n%s", diff)
 	}
 	quiet.ViewersMax, busy.ViewersMax = fleet.Int{}, fleet.Int{}
-	quiet.Servers, busy.Servers = 1, 1
+	quiet.Level.ViewersMilli, busy.Level.ViewersMilli = fleet.Of(10_000), fleet.Of(25_000)
 	c = chartOf(ranges[0], series(quiet, busy), nil, nil, ofFleet)
 	if got := c.Summary.ViewersPeak; got.Of != "bucket" || got.Value != fleet.Of(25) {
 		t.Errorf("peak without a maximum of polls = %+v, want the largest average", got)

@@ -70,15 +70,25 @@ type Window struct {
 
 // Point is one bucket of a series. Unknown numbers mean that nothing covers them.
 type Point struct {
-	AtMs       int64             `json:"at_ms"`       // start of the bucket, UTC ms
-	CoveredMs  int64             `json:"covered_ms"`  // sum over servers (or the stream) of ms with numbers: 0 is a gap
-	ExpectedMs int64             `json:"expected_ms"` // what it would be if every server that was known then had reported
-	Servers    int64             `json:"servers"`     // that cover a part of the bucket; 0 for streams
+	AtMs       int64 `json:"at_ms"`       // start of the bucket, UTC ms
+	CoveredMs  int64 `json:"covered_ms"`  // sum over servers (or the stream) of ms with numbers: 0 is a gap
+	ExpectedMs int64 `json:"expected_ms"` // what it would be if every server that was known then had reported
+	// Level is what was seen at once, on average: the sum over servers of each one's own
+	// average while it was seen. It does not fall where a gap begins. Series of servers and of
+	// the fleet have it.
+	Level      Level             `json:"level"`
 	ViewerMs   fleet.Int         `json:"viewer_ms"`
 	ViewersMax fleet.Int         `json:"viewers_max"` // largest in any one interval; for several servers the sum of averages in the busiest moment is not known, so unknown
 	BytesIn    fleet.Int         `json:"bytes_in"`
 	BytesOut   fleet.Int         `json:"bytes_out"`
 	State      fleet.StreamState `json:"state"` // streams only: last state in the bucket
+}
+
+// Level is a sum of averages over time.
+type Level struct {
+	ViewersMilli fleet.Int `json:"viewers_milli"` // thousandths of a viewer
+	InBps        fleet.Int `json:"in_bps"`
+	OutBps       fleet.Int `json:"out_bps"`
 }
 
 // Series is a list of buckets without holes: a bucket that nothing covers is there,

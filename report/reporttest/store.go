@@ -51,7 +51,6 @@ func (w *World) point(servers []int, streams func(server int) []int, from time.T
 			continue
 		}
 		p.CoveredMs += covered
-		p.Servers++
 		var viewers, in, out int64
 		for _, j := range streams(i) {
 			s := &w.streams[j]
@@ -61,6 +60,9 @@ func (w *World) point(servers []int, streams func(server int) []int, from time.T
 		p.ViewerMs = p.ViewerMs.Plus(fleet.Of(viewers * covered))
 		p.BytesIn = p.BytesIn.Plus(fleet.Of(in * covered / 8000))
 		p.BytesOut = p.BytesOut.Plus(fleet.Of(out * covered / 8000))
+		p.Level.ViewersMilli = p.Level.ViewersMilli.Plus(fleet.Of(viewers * 1000))
+		p.Level.InBps = p.Level.InBps.Plus(fleet.Of(in))
+		p.Level.OutBps = p.Level.OutBps.Plus(fleet.Of(out))
 		if len(servers) == 1 {
 			p.ViewersMax = fleet.Of(viewers + viewers/50)
 		}

@@ -151,7 +151,7 @@ func (g *golden) eval(f []string) []string {
 	var err error
 	n := len(f)
 	switch f[0] {
-	case "fleet":
+	case "fleet", "level":
 		series, err = g.db.FleetSeries(ctx, g.window(f[n-3], f[n-2]), g.step(f[n-1]))
 	case "server":
 		series, err = g.db.ServerSeries(ctx, f[1], g.window(f[n-3], f[n-2]), g.step(f[n-1]))
@@ -172,7 +172,10 @@ func (g *golden) eval(f []string) []string {
 	var out []string
 	for _, p := range series.Points {
 		line := fmt.Sprintf("%s %d %d %v %v %v %v", time.UnixMilli(p.AtMs).UTC().Format(layout), p.CoveredMs, p.ExpectedMs, p.ViewerMs, p.ViewersMax, p.BytesIn, p.BytesOut)
-		if f[0] == "stream" {
+		switch f[0] {
+		case "level":
+			line = fmt.Sprintf("%s %v %v %v", time.UnixMilli(p.AtMs).UTC().Format(layout), p.Level.ViewersMilli, p.Level.InBps, p.Level.OutBps)
+		case "stream":
 			line += " " + p.State.String()
 		}
 		out = append(out, line)

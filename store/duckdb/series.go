@@ -70,19 +70,25 @@ func (r *reading) serverPoints(p plan, sel selection, points []store.Point) erro
 	if err != nil {
 		return err
 	}
-	return r.query(fmt.Sprintf(`SELECT (at_ms - %d) // %d AS bucket, sum(covered_ms)::BIGINT,
-			count(DISTINCT server_id) FILTER (WHERE covered_ms > 0), TRY_CAST(sum(viewer_ms) AS BIGINT), max(viewers_max), TRY_CAST(sum(bytes_in) AS BIGINT), TRY_CAST(sum(bytes_out) AS BIGINT)
-		FROM %s GROUP BY bucket`, p.fromMs, p.stepMs, source), func(rows *sql.Rows) error {
+	return r.query(fmt.Sprintf(`SELECT bucket, sum(covered)::BIGINT, TRY_CAST(sum(viewer_ms) AS BIGINT), max(viewers_max),
+			TRY_CAST(sum(bytes_in) AS BIGINT), TRY_CAST(sum(bytes_out) AS BIGINT),
+			TRY_CAST(round(sum(viewer_ms::DOUBLE * 1000 / covered) FILTER (WHERE covered > 0)) AS BIGINT),
+			TRY_CAST(round(sum(bytes_in::DOUBLE * 8000 / covered) FILTER (WHERE covered > 0)) AS BIGINT),
+			TRY_CAST(round(sum(bytes_out::DOUBLE * 8000 / covered) FILTER (WHERE covered > 0)) AS BIGINT)
+		FROM (SELECT (at_ms - %d) // %d AS bucket, server_id, sum(covered_ms) AS covered, sum(viewer_ms) AS viewer_ms,
+				max(viewers_max) AS viewers_max, sum(bytes_in) AS bytes_in, sum(bytes_out) AS bytes_out
+			FROM %s GROUP BY ALL)
+		GROUP BY bucket`, p.fromMs, p.stepMs, source), func(rows *sql.Rows) error {
 		var bucket, covered int64
-		var viewerMs, viewersMax, in, out sql.NullInt64
-		var servers int64
-		if err := rows.Scan(&bucket, &covered, &servers, &viewerMs, &viewersMax, &in, &out); err != nil {
+		var viewerMs, viewersMax, in, out, viewers, inBps, outBps sql.NullInt64
+		if err := rows.Scan(&bucket, &covered, &viewerMs, &viewersMax, &in, &out, &viewers, &inBps, &outBps); err != nil {
 			return err
 		}
 		point := &points[bucket]
-		point.CoveredMs, point.Servers = covered, servers
+		point.CoveredMs = covered
 		point.ViewerMs, point.ViewersMax = nullable(viewerMs), nullable(viewersMax)
 		point.BytesIn, point.BytesOut = nullable(in), nullable(out)
+		point.Level = store.Level{ViewersMilli: nullable(viewers), InBps: nullable(inBps), OutBps: nullable(outBps)}
 		return nil
 	})
 }

@@ -58,7 +58,7 @@ func (db *DB) connect(path string) (*driver.Connector, error) {
 			return nil, fmt.Errorf("open database: %w", errors.Join(err, cutErr))
 		}
 		db.log.Warn("write-ahead log ended in what was never written whole, as after a power cut", "file", torn[1],
-			"kept_bytes", position-walEntryHeader, "cut_bytes", cut, "err", err)
+			"kept_bytes", position-walEntryHeader, "cut_bytes", cut, "error", err)
 	}
 }
 
