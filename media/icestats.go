@@ -47,6 +47,7 @@ type iceParser struct {
 	in    interner
 	stats iceStats
 	list  []iceListener
+	name  []byte // of the element whose text is being read
 }
 
 func (p *iceParser) open(r io.Reader) error {
@@ -98,13 +99,12 @@ func (p *iceParser) parseStats(r io.Reader) (*iceStats, error) {
 }
 
 func (p *iceParser) global() error {
-	var nameBuf [64]byte
-	name := append(nameBuf[:0], p.xml.name...)
+	p.name = append(p.name[:0], p.xml.name...)
 	value, err := p.xml.leaf()
 	if err != nil {
 		return err
 	}
-	if !p.stats.setGlobal(string(name), value, &p.in) {
+	if !p.stats.setGlobal(string(p.name), value, &p.in) {
 		p.stats.unknown++
 	}
 	return nil
@@ -160,26 +160,38 @@ func (p *iceParser) source() error {
 		p.stats.unknown++
 		return p.xml.skip()
 	}
+	err := p.eachLeaf(func(name, value []byte) {
+		if !p.stats.setSource(&src, string(name), value, &p.in) {
+			p.stats.unknown++
+		}
+	})
+	if err != nil {
+		return err
+	}
+	p.stats.sources = append(p.stats.sources, src)
+	return nil
+}
+
+// eachLeaf reads what is left of the element whose start was just returned, and calls
+// take with the name and the text of each element in it. Both are valid until take
+// returns.
+func (p *iceParser) eachLeaf(take func(name, value []byte)) error {
 	for {
 		kind, err := p.xml.next()
 		switch {
 		case err != nil:
 			return err
 		case kind == xmlEnd:
-			p.stats.sources = append(p.stats.sources, src)
 			return nil
 		case kind != xmlStart:
 			continue
 		}
-		var nameBuf [64]byte
-		name := append(nameBuf[:0], p.xml.name...)
+		p.name = append(p.name[:0], p.xml.name...)
 		value, err := p.xml.leaf()
 		if err != nil {
 			return err
 		}
-		if !p.stats.setSource(&src, string(name), value, &p.in) {
-			p.stats.unknown++
-		}
+		take(p.name, value)
 	}
 }
 
@@ -269,23 +281,7 @@ func (p *iceParser) listener() error {
 	if id, ok := p.xml.attr("id"); ok { // later versions and forks
 		l.id = p.in.string(id)
 	}
-	for {
-		kind, err := p.xml.next()
-		switch {
-		case err != nil:
-			return err
-		case kind == xmlEnd:
-			p.list = append(p.list, l)
-			return nil
-		case kind != xmlStart:
-			continue
-		}
-		var nameBuf [64]byte
-		name := append(nameBuf[:0], p.xml.name...)
-		value, err := p.xml.leaf()
-		if err != nil {
-			return err
-		}
+	err := p.eachLeaf(func(name, value []byte) {
 		switch strings.ToLower(string(name)) {
 		case "id":
 			l.id = p.in.string(value)
@@ -296,7 +292,12 @@ func (p *iceParser) listener() error {
 		case "connected":
 			l.connectedS = count(value)
 		}
+	})
+	if err != nil {
+		return err
 	}
+	p.list = append(p.list, l)
+	return nil
 }
 
 // iceTime reads the times that Icecast prints. The zone is part of both forms.
