@@ -24,7 +24,6 @@ type batch struct {
 	positions map[string]uint64
 	rows      int
 	oldest    time.Time // when the oldest packet of it was received
-	first     time.Time // when its first message came out of the queue
 	tally     tally
 	dead      []deadLetter
 }
