@@ -197,6 +197,7 @@ func BenchmarkQueries(b *testing.B) {
 		ask  func() error
 	}{
 		{"FleetSeries minute", func() error { _, err := db.FleetSeries(ctx, window, time.Minute); return err }},
+		{"FleetSeries 5m", func() error { _, err := db.FleetSeries(ctx, window, 5*time.Minute); return err }},
 		{"FleetSeries 15m", func() error { _, err := db.FleetSeries(ctx, window, 15*time.Minute); return err }},
 		{"ServerSeries minute", func() error {
 			_, err := db.ServerSeries(ctx, serverName(rng.IntN(w.servers)), window, time.Minute)
