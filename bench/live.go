@@ -128,10 +128,7 @@ func (w *liveWatch) look(ctx context.Context, client *lab.Client) error {
 		case <-tick.C:
 		}
 		var page struct {
-			Servers []struct {
-				Key  string `json:"key"`
-				AtMs int64  `json:"at_ms"`
-			} `json:"servers"`
+			Rows []lab.Server `json:"rows"`
 		}
 		if err := client.Get(ctx, "/api/v1/servers?limit=500", &page); err != nil {
 			if ctx.Err() != nil {
@@ -141,7 +138,7 @@ func (w *liveWatch) look(ctx context.Context, client *lab.Client) error {
 		}
 		shown := time.Now()
 		w.mu.Lock()
-		for _, server := range page.Servers {
+		for _, server := range page.Rows {
 			rest := w.waiting[server.Key]
 			for len(rest) > 0 && rest[0].endMs <= server.AtMs {
 				w.delays = append(w.delays, shown.Sub(rest[0].at))
