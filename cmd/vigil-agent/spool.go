@@ -20,17 +20,13 @@ It only reads, so the agent may run meanwhile; the numbers are then those of a m
 Records are those on disk: one that was acknowledged stays until its whole file is
 done, and only the running agent knows about it. What waits while an agent runs is its
 metric vigil_spool_records. Held records are those of an outage.`
-	s := settingsOf(c)
-	if err := c.ParseNone(); err != nil {
-		return err
-	}
-	cfg, _, err := s.load()
+	dir, err := spoolDir(c)
 	if err != nil {
 		return err
 	}
-	stats, err := spool.ReadStats(durable.OS(), cfg.SpoolDir)
+	stats, err := spool.ReadStats(durable.OS(), dir)
 	if err != nil {
-		return explain(err, cfg.SpoolDir)
+		return explain(err, dir)
 	}
 	return printJSON(c, stats)
 }
@@ -41,17 +37,13 @@ func spoolCheck(c *command.Call) error {
 
 It changes nothing. The agent must be stopped. The exit code is not 0 when something is
 damaged; the agent starts all the same and turns damage into a gap.`
-	s := settingsOf(c)
-	if err := c.ParseNone(); err != nil {
-		return err
-	}
-	cfg, _, err := s.load()
+	dir, err := spoolDir(c)
 	if err != nil {
 		return err
 	}
-	report, err := spool.Check(durable.OS(), cfg.SpoolDir)
+	report, err := spool.Check(durable.OS(), dir)
 	if err != nil {
-		return explain(err, cfg.SpoolDir)
+		return explain(err, dir)
 	}
 	if err := printJSON(c, report); err != nil {
 		return err
@@ -72,19 +64,28 @@ func spoolRepair(c *command.Call) error {
 
 The agent must be stopped. It prints as JSON what was found. Nothing that can be read is
 given up.`
+	dir, err := spoolDir(c)
+	if err != nil {
+		return err
+	}
+	report, err := spool.Repair(durable.OS(), dir)
+	if err != nil {
+		return explain(err, dir)
+	}
+	return printJSON(c, report)
+}
+
+// spoolDir reads the flags of a command that has no others, and says where the spool is.
+func spoolDir(c *command.Call) (string, error) {
 	s := settingsOf(c)
 	if err := c.ParseNone(); err != nil {
-		return err
+		return "", err
 	}
 	cfg, _, err := s.load()
 	if err != nil {
-		return err
+		return "", err
 	}
-	report, err := spool.Repair(durable.OS(), cfg.SpoolDir)
-	if err != nil {
-		return explain(err, cfg.SpoolDir)
-	}
-	return printJSON(c, report)
+	return cfg.SpoolDir, nil
 }
 
 // explain says what to do about an error of the spool.
